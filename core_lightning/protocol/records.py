@@ -1,0 +1,112 @@
+"""The records that travel through one step: a problem, its traces, and the group they form.
+
+Nothing here knows a model, a tokenizer or a trainer: a record holds what was asked, what was sampled and what came of it,
+so that rewards, objectives, metrics and the trace log can all be tested on hand-written groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+AnswerKind = Literal["number", "math", "choice", "text", "auto"]
+Round = Literal["cold", "rescue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with its gold answer."""
+
+    id: str
+    """Unique over all splits of one data module."""
+    question: str
+    """What the peer reads, options of a multiple-choice problem included."""
+    answer: str
+    """Gold answer, in the form :func:`core_lightning.answers.is_correct` compares with."""
+    kind: AnswerKind = "number"
+    """How answers are extracted and compared, and which answer format the prompt asks for."""
+    source: str = ""
+    """Data set or task the problem comes from, for reports by task."""
+    chance: float = 0.0
+    """Probability that one blind guess is right: 0.25 for four options, 0 for open answers."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Anything worth a column in the trace log (subject, level, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a failed peer is shown: a teacher's derivation without its final answer."""
+
+    text: str
+    teacher: str
+    """Name of the peer that wrote it."""
+    teacher_index: int
+    """Index of the teacher's trace among its cold traces."""
+    leaks: bool
+    """The gold value still stands in the text (METHOD: hint leakage, measured and reported)."""
+
+
+@dataclass(slots=True)
+class Trace:
+    """One sampled completion and everything later stages learn about it."""
+
+    peer: str
+    round: Round
+    index: int
+    """Position among the traces of the same peer and round, from 0."""
+    prompt_ids: list[int]
+    """Token ids of the prompt this trace was really sampled from (the hint included, if there was one)."""
+    token_ids: list[int]
+    """Exact sampled ids, the end-of-sequence token included if one was sampled."""
+    text: str
+    """Completion as text, without special tokens and without the stop string."""
+    truncated: bool
+    """The token limit ended it: neither an end token nor a stop string was met."""
+    answer: str | None = None
+    """Extracted final answer, None when there is none or it is ambiguous."""
+    correct: bool = False
+    hint: Hint | None = None
+    """The hint shown in this trace's prompt; always None in the cold round."""
+    sampled_logprobs: list[float] | None = None
+    """Log-probability of each sampled id at the sampling temperature, where the sampler recorded it."""
+    terms: dict[str, float | None] = field(default_factory=dict)
+    """Unweighted reward of every term by name; None where a term had no opinion."""
+    reward: float = 0.0
+    """Weighted sum of the terms; NaN when a weighted term had no opinion."""
+    advantage: float = 0.0
+
+
+@dataclass(slots=True)
+class Group:
+    """Every trace of one problem: all peers, both rounds, in the order they were sampled."""
+
+    problem: Problem
+    traces: list[Trace] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Trace]:
+        return iter(self.traces)
+
+    def __len__(self) -> int:
+        return len(self.traces)
+
+    def of(self, peer: str | None = None, round: Round | None = None) -> list[Trace]:
+        """Traces of one peer and/or one round, in sampling order."""
+        return [t for t in self.traces if peer in (None, t.peer) and round in (None, t.round)]
+
+    def peers(self) -> list[str]:
+        """Names of the peers that have a trace here, in order of first appearance."""
+        return list(dict.fromkeys(t.peer for t in self.traces))
+
+    def solved(self, peer: str, round: Round = "cold") -> bool:
+        """Whether any trace of the peer in this round is correct."""
+        return any(t.correct for t in self.of(peer, round))
+
+    def failed_cold(self, peer: str) -> bool:
+        """Whether the peer sampled in the cold round and every one of its traces is wrong."""
+        cold = self.of(peer, "cold")
+        return bool(cold) and not any(t.correct for t in cold)
+
+    def add(self, traces: Iterable[Trace]) -> None:
+        """Append traces, keeping sampling order."""
+        self.traces.extend(traces)
