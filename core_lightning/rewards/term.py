@@ -28,7 +28,7 @@ class RewardContext:
     def distance(self) -> Tensor:
         """Pairwise distance of the group's traces, ``float64 Tensor[traces, traces]``, in the group's order."""
         if self._distance is None:
-            raise ValueError("this reward term needs trace distances, and the reward model was built without an embedder")
+            raise ValueError("this reward term needs trace distances: set an embedder, or give the term weight 0")
         return self._distance()
 
 

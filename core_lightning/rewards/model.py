@@ -1,0 +1,124 @@
+"""The reward of a trace: a weighted sum of terms whose weights may change over training (METHOD, section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from core_lightning.protocol.records import Group
+from core_lightning.rewards.correctness import Correctness
+from core_lightning.rewards.cross_distance import CrossDistance
+from core_lightning.rewards.distance import StepDistances
+from core_lightning.rewards.greedy_margin_diversity import GreedyMarginDiversity
+from core_lightning.rewards.log_det_diversity import LogDetDiversity
+from core_lightning.rewards.rarity import Rarity
+from core_lightning.rewards.rescue_bonus import RescueBonus
+from core_lightning.rewards.schedule import Schedule, Step
+from core_lightning.rewards.term import RewardContext, RewardTerm
+
+
+@dataclass(frozen=True)
+class WeightedTerm:
+    """A reward term and how much it counts."""
+
+    term: RewardTerm
+    weight: float | Schedule = 1.0
+    """A number, or a schedule over training progress. 0 is the same as leaving the term out."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weight, Schedule) and not math.isfinite(self.weight):
+            raise ValueError(f"weight of a reward term must be a finite number or a schedule, got {self.weight}")
+
+    def weight_at(self, progress: float) -> float:
+        """Weight when ``progress`` (in [0, 1]) of training is done."""
+        return self.weight(progress) if isinstance(self.weight, Schedule) else self.weight
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """Named, weighted reward terms that score every trace of a step."""
+
+    terms: Mapping[str, WeightedTerm]
+    """Terms by the name they have in configs, metrics and the trace log."""
+
+    def __post_init__(self) -> None:
+        for name in self.terms:
+            if not name.isidentifier():
+                raise ValueError(f"reward term name {name!r} must be an identifier: it names a metric")
+
+    @property
+    def needs_distance(self) -> bool:
+        """Whether a term may ever ask for trace distances, so that an embedder is needed."""
+        return any(t.term.needs_distance and t.weight != 0 for t in self.terms.values())
+
+    def score(
+        self, groups: Sequence[Group], progress: float = 0.0, distances: StepDistances | None = None
+    ) -> dict[str, float]:
+        """Set ``terms`` and ``reward`` of every trace of the groups, as they stand now.
+
+        It may be called after the cold round, to choose teachers, and again on the full groups: the second call
+        overwrites the first. A term whose weight is 0 at this point of training is neither computed nor recorded.
+
+        Args:
+            groups: Groups of one step, changed in place.
+            progress: Share of training done, in [0, 1].
+            distances: Trace distances of the step; only asked for by the terms that need them.
+
+        Returns:
+            Per active term ``<name>/mean`` and ``<name>/nonzero`` (mean and share of non-zero values, over the traces
+            it had an opinion on; NaN without any), and ``<name>/zero_groups``, the share of groups in which it gave
+            nothing to anyone.
+
+        Raises:
+            ValueError: A term returned a wrong number of values or one that is not finite.
+        """
+        weights = {name: weight for name, t in self.terms.items() if (weight := t.weight_at(progress)) != 0}
+        for group in groups:
+            context = RewardContext(progress, partial(distances, group) if distances else None)
+            columns = {name: _values(name, self.terms[name].term, group, context) for name in weights}
+            for i, trace in enumerate(group):
+                trace.terms = {name: column[i] for name, column in columns.items()}
+                trace.reward = sum(
+                    (math.nan if value is None else weights[name] * value for name, value in trace.terms.items()), 0.0
+                )
+        return {
+            f"{name}/{statistic}": value
+            for name in weights
+            for statistic, value in _statistics([[trace.terms[name] for trace in group] for group in groups]).items()
+        }
+
+
+def _values(name: str, term: RewardTerm, group: Group, context: RewardContext) -> list[float | None]:
+    values = list(term(group, context)) if len(group) else []
+    if len(values) != len(group):
+        raise ValueError(f"reward term {name!r} returned {len(values)} values for {len(group)} traces")
+    if not all(value is None or math.isfinite(value) for value in values):
+        raise ValueError(f"reward term {name!r} returned {values}: only finite numbers, or None for no opinion")
+    return values
+
+
+def _statistics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
+    values = [value for group in groups for value in group if value is not None]
+    return {
+        "mean": sum(values) / len(values) if values else math.nan,
+        "nonzero": sum(value != 0 for value in values) / len(values) if values else math.nan,
+        "zero_groups": sum(not any(group) for group in groups) / len(groups) if groups else math.nan,
+    }
+
+
+def published_terms() -> dict[str, WeightedTerm]:
+    """All terms with the weights and schedules of the paper (METHOD, section 3)."""
+    return {
+        "correctness": WeightedTerm(Correctness(), 1.0),
+        "diversity": WeightedTerm(GreedyMarginDiversity(), Step(0.2, 0.05)),
+        "rescue": WeightedTerm(RescueBonus(), 0.15),
+        "rarity": WeightedTerm(Rarity(), 0.2),
+        "cross": WeightedTerm(CrossDistance(), Step(0.0, 0.1)),
+    }
+
+
+def default_terms() -> dict[str, WeightedTerm]:
+    """The published terms, with a diversity that is not identically zero in small groups."""
+    return published_terms() | {"diversity": WeightedTerm(LogDetDiversity(), Step(0.2, 0.05))}
