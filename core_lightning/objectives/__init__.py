@@ -1,1 +1,33 @@
-"""."""
+"""From rewards to a loss: group advantages, and policy objectives as pure functions of tensors."""
+
+from core_lightning.objectives.advantages import GroupBy, group_advantages, group_ids, no_signal
+from core_lightning.objectives.cispo import CISPO
+from core_lightning.objectives.dapo import DAPO
+from core_lightning.objectives.dr_grpo import DrGRPO
+from core_lightning.objectives.grpo import GRPO
+from core_lightning.objectives.gspo import GSPO
+from core_lightning.objectives.kl import KLEstimator, kl_estimate
+from core_lightning.objectives.normalization import Totals, mask_truncated
+from core_lightning.objectives.objective import Objective
+from core_lightning.objectives.sapo import SAPO
+from core_lightning.objectives.supervised import bounded_importance_nll, nll
+
+__all__ = [
+    "CISPO",
+    "DAPO",
+    "GRPO",
+    "GSPO",
+    "SAPO",
+    "DrGRPO",
+    "GroupBy",
+    "KLEstimator",
+    "Objective",
+    "Totals",
+    "bounded_importance_nll",
+    "group_advantages",
+    "group_ids",
+    "kl_estimate",
+    "mask_truncated",
+    "nll",
+    "no_signal",
+]

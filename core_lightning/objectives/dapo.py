@@ -1,0 +1,25 @@
+"""Decoupled clip and dynamic sampling policy optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from core_lightning.objectives.grpo import GRPO
+from core_lightning.objectives.normalization import Totals, token_mean_share
+
+
+@dataclass(frozen=True)
+class DAPO(GRPO):
+    """GRPO with clip-higher, no KL, and one mean over all tokens of the step (arXiv 2503.14476, Eq. 8).
+
+    Its other parts are masks: :func:`mask_truncated` for overlong traces, :func:`no_signal` for groups without signal.
+    """
+
+    beta: float = 0.0
+    clip_high: float = 0.28
+
+    def token_share(self, lengths: Tensor, total: Totals) -> Tensor:
+        """One mean over all tokens of the step."""
+        return token_mean_share(lengths, total)
