@@ -1,1 +1,20 @@
-"""."""
+"""One final answer out of a completion, and whether it equals gold: exact, unambiguous, and never hanging the run."""
+
+from core_lightning.answers.equality import canonical_answer, infer_kind
+from core_lightning.answers.extraction import extract_answer
+from core_lightning.answers.hints import leaks_answer, remove_answer
+from core_lightning.answers.statements import strip_think
+from core_lightning.answers.verifier import Verdict, Verifier, default_verifier, is_correct
+
+__all__ = [
+    "Verdict",
+    "Verifier",
+    "canonical_answer",
+    "default_verifier",
+    "extract_answer",
+    "infer_kind",
+    "is_correct",
+    "leaks_answer",
+    "remove_answer",
+    "strip_think",
+]

@@ -1,0 +1,140 @@
+r"""Whether an answer equals gold, decided without computer algebra wherever that is possible."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from core_lightning.answers.notation import plain_notation, undelimited
+from core_lightning.answers.quantities import parse_quantity, same_quantity
+from core_lightning.answers.readings import is_expression, read_choice, stated_number
+from core_lightning.answers.statements import find_statements
+
+if TYPE_CHECKING:
+    from core_lightning.protocol.records import AnswerKind
+
+MAX_SYMBOLIC_CHARS = 500
+"""Longer expressions are refused without a comparison."""
+MAX_NESTING = 30
+"""Deeper brackets are refused without a comparison."""
+
+_SPACE = re.compile(r"\s+")
+_LONE_BRACES = re.compile(r"(?<=[\^_])\{(\w)\}")
+_RELATION = re.compile(r"[<>=]|\\(?:le|ge|leq|geq|in|cup)(?![A-Za-z])")
+
+
+@lru_cache(maxsize=8192)
+def bare_gold(gold: str) -> str:
+    r"""Gold answer without the mark it may stand behind: "####" or ``\boxed{}``, whichever form comes last.
+
+    >>> bare_gold("6 + 12 = 18\n#### 18"), bare_gold(r"so $\boxed{\frac{1}{2}}$."), bare_gold(" B ")
+    ('18', '\\frac{1}{2}', 'B')
+    """
+    marked = [s for s in find_statements(gold) if s.form != "phrase" and s.closed]
+    return marked[-1].content if marked else gold.strip()
+
+
+@lru_cache(maxsize=8192)
+def infer_kind(gold: str) -> AnswerKind:
+    r"""Kind of a gold answer: a number, an option letter, mathematics, or words.
+
+    >>> [infer_kind(gold) for gold in ("#### 1,000", "(B)", r"x^2 + 1", "Paris")]
+    ['number', 'choice', 'math', 'text']
+    """
+    gold = undelimited(bare_gold(gold))
+    if parse_quantity(gold) is not None:
+        return "number"
+    if re.fullmatch(r"\(?[A-J]\)?\.?", gold):
+        return "choice"
+    return "math" if re.search(r"[\d\\^_=<>+*/(\[{|]", gold) and is_expression(gold) else "text"
+
+
+def canonical_answer(answer: str, kind: AnswerKind) -> str | None:
+    r"""A string that equal answers share, as far as they can be told equal without computer algebra: for voting.
+
+    Returns:
+        None when the text cannot be read as an answer of this kind, which is also how an unusable gold answer shows.
+
+    >>> canonical_answer("$1,000.00", "number"), canonical_answer(r"\dfrac{2}{4}", "math"), canonical_answer("(b)", "choice")
+    ('1000', '1/2', 'B')
+    >>> canonical_answer("  New  York. ", "text"), canonical_answer("many", "number")
+    ('new york', None)
+    """
+    if kind == "choice":
+        letter = read_choice(answer)
+        return letter if isinstance(letter, str) else None
+    if kind == "text":
+        return _words(answer) or None
+    number = stated_number(answer)
+    if isinstance(number, tuple):
+        return str(number[1])
+    return None if kind == "number" else _expression(answer) or None
+
+
+def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:
+    r"""Compare in this process; None when only computer algebra can tell.
+
+    Args:
+        answer: An extracted answer.
+        gold: Gold answer without its mark, see :func:`bare_gold`.
+        kind: ``auto`` compares as mathematics where gold is a number or an expression.
+
+    >>> decide("18 dollars", "18", "number"), decide("0.33", r"\frac13", "math"), decide(r"2\sqrt3", r"\sqrt{12}", "math")
+    (True, False, None)
+    """
+    if kind == "auto":
+        kind = infer_kind(gold)
+        kind = "math" if kind == "number" else kind
+    if kind == "choice":
+        letter = read_choice(answer)
+        return isinstance(letter, str) and letter == read_choice(gold)
+    if kind == "text":
+        return _words(answer) == _words(gold)
+    gold_number, number = parse_quantity(gold), stated_number(answer)
+    if gold_number is not None and number is not None:
+        return isinstance(number, tuple) and same_quantity(number[1], gold_number)
+    if kind == "number" and gold_number is not None:
+        return False
+    if _expression(answer) == _expression(gold):
+        return True
+    return None if kind == "math" and _comparable(answer, gold) else _words(answer) == _words(gold)
+
+
+def _words(text: str) -> str:
+    text = undelimited(plain_notation(text)).strip(" .\"'`*")
+    return _SPACE.sub(" ", text).casefold()
+
+
+def _expression(text: str) -> str:
+    text = _SPACE.sub("", undelimited(plain_notation(undelimited(text))).rstrip(".")).replace("$", "")
+    return _LONE_BRACES.sub(r"\1", text)
+
+
+def _comparable(answer: str, gold: str) -> bool:
+    """Whether computer algebra should see the pair at all."""
+    for text in (answer, gold):
+        if len(text) > MAX_SYMBOLIC_CHARS or _nesting(text) > MAX_NESTING or not is_expression(text):
+            return False
+    return _brackets(answer, gold)
+
+
+def _brackets(answer: str, gold: str) -> bool:
+    """False where a set is given for a tuple or interval, or a bare list for either: math-verify lets these pass."""
+    answer, gold = _expression(answer), _expression(gold)
+    if _RELATION.search(answer) or "," not in gold:
+        return True
+    if gold.startswith(("(", "[")) and gold.endswith((")", "]")):
+        return answer.startswith(("(", "["))
+    return not (gold.startswith(r"\{") and answer.startswith(("(", "[")))
+
+
+def _nesting(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth -= 1
+    return deepest

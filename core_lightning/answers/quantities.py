@@ -1,0 +1,174 @@
+r"""Exact numbers, read without evaluating anything: integers, decimals, fractions, percentages, with or without a unit."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from core_lightning.answers.notation import plain_notation, undelimited
+
+MAX_NUMBER_CHARS = 400
+"""A longer text is not read as a number."""
+MAX_EXPONENT = 400
+MAX_UNIT_WORDS = 6
+
+_DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
+_NUMBER = re.compile(
+    rf"""
+    (?P<sign>[+-]?)\s*
+    (?P<currency>(?:US)?\$|[€£¥₹]|USD\b|EUR\b|Rs\.?(?![A-Za-z]))?\s*
+    (?P<inner>-?)
+    (?:
+        (?P<whole>\d+\s*(?=\\)|\d+\s+)?
+        (?:\\frac\s*(?:\{{\s*(?P<minus>-?)\s*(?P<n1>{_DECIMAL})\s*\}}|(?P<n2>\d))\s*
+                    (?:\{{\s*(?P<d1>{_DECIMAL})\s*\}}|(?P<d2>\d))
+          |(?P<n3>{_DECIMAL})\s*/\s*(?P<d3>{_DECIMAL}))
+      |
+        (?P<decimal>{_DECIMAL})
+        (?:[eE](?P<e1>[+-]?\d{{1,3}})(?![\dA-Za-z])
+          |\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{{\s*(?P<e2>[+-]?\d{{1,3}})\s*\}}|(?P<e3>[+-]?\d{{1,3}})))?
+    )
+    (?P<rest>.*)
+    """,
+    re.VERBOSE | re.DOTALL | re.ASCII,
+)
+_INLINE_MATH = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
+_CURRENCIES = {"$": "dollar", "us$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_RATIOS = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "pct": Fraction(1, 100), "dozen": Fraction(12)}
+# A unit glued to its number, or one of two letters, must be known; otherwise 2xy would be two of something.
+_SHORT_UNITS = frozenset(
+    "mm cm dm km nm ft in yd mi lb lbs oz kg mg gm gal ml cl kl mph kph kmh hr hrs h min mins sec secs ms ns am pm "
+    "kb mb gb tb hz khz mhz kw mw mhz cc sq cu st nd rd th usd eur km/h m/s cm^2 cm^3 km^2 ft^2 mi/h".split()
+)
+_NOT_A_UNIT = frozenset(
+    "or and not no nor but is are was were isn be been to than then plus minus times over divided by if maybe perhaps either "
+    "neither both more less fewer greater pi sqrt sin cos tan cot sec csc log ln exp mod inf infinity infty frac theta alpha "
+    "beta cdot div sum prod lim max det gcd lcm half third quarter wrong incorrect instead".split()
+)
+_WORDS = re.compile(r"[^\W\d_]+(?:[/'-][^\W\d_]+)*\.?(?:\^\{?[23]\}?)?|°[CF]?|%")
+_TEXT_UNIT = re.compile(r"\\(?:text|mathrm|mbox|textrm|rm)\s*\{(?P<unit>[^{}\d]*)\}\s*(?P<power>\^\{?[23]\}?)?\s*\.?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """One exact number as somebody wrote it."""
+
+    value: Fraction
+    """The number, scale words included: 2 million is 2000000."""
+    ratio: Fraction = Fraction(1)
+    """What a percent sign or "dozen" would multiply the number by; 1 without."""
+    unit: str = ""
+    """First word of the unit in the singular, a currency by name; empty without."""
+
+    def __str__(self) -> str:
+        return f"{self.value}%" if self.ratio == _RATIOS["%"] else str(self.value)
+
+
+def parse_quantity(text: str) -> Quantity | None:
+    r"""Read a text that is one number and nothing else but its sign, currency, percent sign or unit.
+
+    Thousands separators must stand where they belong; a European decimal comma is not read.
+
+    >>> parse_quantity(r"-\$1,250.50 per day")
+    Quantity(value=Fraction(-2501, 2), ratio=Fraction(1, 1), unit='dollar')
+    >>> parse_quantity(r"2\tfrac12").value, parse_quantity("２５ ％").ratio
+    (Fraction(5, 2), Fraction(1, 100))
+    >>> [parse_quantity(text) for text in (r"2\sqrt3", "2x", "1,00", "3 or 4", "1/0", "x")]
+    [None, None, None, None, None, None]
+    """
+    if len(text) > MAX_NUMBER_CHARS:
+        return None
+    text = _INLINE_MATH.sub(r"\1", undelimited(text))
+    dressed = _TEXT_UNIT.search(text) if "\\" in text else None
+    marked = ""
+    if dressed and text[: dressed.start()].strip():
+        text, marked = text[: dressed.start()], " " + dressed["unit"] + (dressed["power"] or "")
+    text = plain_notation(text)
+    if text.startswith("(") and text.endswith(")") and "," not in text:
+        text = text[1:-1].strip()
+    match = _NUMBER.fullmatch(text)
+    value = _magnitude(match) if match else None
+    if match is None or value is None:
+        return None
+    rest = match["rest"]
+    # \text{ m} says that m is a unit, where a bare m could be a variable.
+    unit = _unit(marked, known=True) if marked and not rest.strip(" .") else _unit(rest + marked)
+    if unit is None:
+        return None
+    scale, ratio, name = unit
+    currency = (match["currency"] or "").lower().rstrip(".")
+    return Quantity(value * scale, ratio, _CURRENCIES.get(currency, currency) or name)
+
+
+def same_quantity(a: Quantity, b: Quantity) -> bool:
+    """Whether two numbers are equal, exactly.
+
+    A unit counts only when both have one. A percent sign (or "dozen") that only one of them has may be read as a unit or
+    as a factor: 50% equals 50 and 1/2, and 0.5% is not 50%.
+
+    >>> half, percent = parse_quantity("0.5"), parse_quantity("50%")
+    >>> same_quantity(half, percent), same_quantity(percent, parse_quantity("50")), same_quantity(half, parse_quantity("5"))
+    (True, True, False)
+    """
+    if a.unit and b.unit and a.unit != b.unit:
+        return False
+    if a.ratio == b.ratio:
+        return a.value == b.value
+    return bool({a.value, a.value * a.ratio} & {b.value, b.value * b.ratio})
+
+
+def _magnitude(match: re.Match[str]) -> Fraction | None:
+    """Signed value of the digits, or None for a zero denominator or an absurd exponent."""
+
+    def number(digits: str) -> Fraction:
+        return Fraction(digits.replace(",", "").rstrip(".") or "0")
+
+    if match["decimal"] is not None:
+        exponent = int(match["e1"] or match["e2"] or match["e3"] or 0)
+        if abs(exponent) > MAX_EXPONENT:
+            return None
+        value = number(match["decimal"]) * Fraction(10) ** exponent
+    else:
+        denominator = number(match["d1"] or match["d2"] or match["d3"])
+        if not denominator:
+            return None
+        value = number(match["n1"] or match["n2"] or match["n3"]) / denominator
+        if match["minus"]:
+            value = -value
+        if match["whole"]:
+            value += int(match["whole"])
+    return -value if (match["sign"] == "-") != (match["inner"] == "-") else value
+
+
+def _unit(rest: str, known: bool = False) -> tuple[Fraction, Fraction, str] | None:
+    """Scale, ratio and name of the unit behind a number; None when the rest is no unit.
+
+    Args:
+        rest: What follows the number; it starts with a space unless it is glued to it.
+        known: The text was marked as words, so that a single letter is a unit too.
+    """
+    glued = not rest[:1].isspace()
+    rest = rest.strip().rstrip(".")
+    scale = ratio = Fraction(1)
+    if not rest:
+        return scale, ratio, ""
+    if rest in _CURRENCIES:
+        return scale, ratio, _CURRENCIES[rest]
+    words = [word.lower() for word in _WORDS.findall(rest)]
+    if not words or len(words) > MAX_UNIT_WORDS or _WORDS.sub("", rest).strip():
+        return None
+    if words[0] in _SCALES:
+        scale, glued = Fraction(_SCALES[words.pop(0)]), False
+    if words and words[0] in _RATIOS:
+        ratio, glued = _RATIOS[words.pop(0)], False
+    if not words:
+        return scale, ratio, ""
+    first = words[len(words) > 1 and words[0] in ("a", "an")].rstrip(".")  # 12 a day
+    if any(word in _NOT_A_UNIT for word in (first, *words[1:])):
+        return None
+    if not (known or first.startswith("°") or first in _SHORT_UNITS or (len(first) > 2 and not glued)):
+        return None
+    name = first.removesuffix("s") if len(first) > 3 else first
+    return scale, ratio, _CURRENCIES.get(name, name)

@@ -1,0 +1,80 @@
+"""The process that compares expressions by computer algebra: one JSON line in, one JSON line out.
+
+It is run as a script, so that it imports nothing of this package, and it takes no care of its own running time: whoever
+started it kills it (see :mod:`core_lightning.answers.verifier`). Nothing it reads is evaluated as code: only the LaTeX
+grammar of math-verify is used, never its parser for Python expressions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+MEMORY_LIMIT = 3 * 2**30
+"""Bytes of address space; a power tower would otherwise fill the machine before its time is up."""
+ORPHAN_SECONDS = 60
+"""The worker ends itself when one comparison takes this long, in case its parent died without killing it."""
+
+_WORD_CONSTANTS = re.compile(r"(?<![A-Za-z\\])(pi|infinity)(?![A-Za-z])")
+
+
+def build_comparison() -> Callable[[str, str], bool]:
+    """Import math-verify and return ``equal(answer, gold)``."""
+    from latex2sympy2_extended import NormalizationConfig  # noqa: PLC0415
+    from math_verify import LatexExtractionConfig, parse, verify  # noqa: PLC0415
+
+    # Units are not stripped here: the list math-verify has makes 2c equal to 2.
+    latex = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    config = [LatexExtractionConfig(boxed_match_priority=-1, normalization_config=latex)]
+
+    def read(expression: str) -> list[object]:
+        expression = expression.replace("$", "").replace(r"\infinity", r"\infty")
+        expression = _WORD_CONSTANTS.sub(r" \\\1 ", expression)
+        # Its own time limits need SIGALRM and the main thread; this process has a better one.
+        return list(
+            parse(
+                f"${expression}$",
+                config,
+                fallback_mode="no_fallback",
+                extraction_mode="first_match",
+                parsing_timeout=None,
+            )
+        )
+
+    def equal(answer: str, gold: str) -> bool:
+        return bool(
+            verify(read(gold), read(answer), float_rounding=12, timeout_seconds=None, allow_set_relation_comp=True)
+        )
+
+    return equal
+
+
+def main() -> None:
+    """Answer every request on standard input until it ends."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    sys.stdout = sys.stderr  # a library that prints must not break the protocol
+    equal = build_comparison()
+    equal(r"\sqrt{4}", "2")  # what is loaded on first use belongs to the start, not to the first request
+    replies.write("ready\n")
+    for line in sys.stdin:
+        if hasattr(signal, "alarm"):
+            signal.alarm(ORPHAN_SECONDS)
+        try:
+            verdict = equal(*json.loads(line))
+        except (Exception, MemoryError):
+            verdict = False
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+        replies.write(json.dumps(verdict) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+r"""Checking completions against gold so that no answer can fool or hang the run.
+
+Numbers, letters, words and identical expressions are decided in this process. Everything else goes to a worker process
+that does computer algebra and is killed when its time is up: unlike the alarm signals of math-verify that works from any
+thread and against any answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core_lightning.answers.equality import bare_gold, decide, infer_kind
+from core_lightning.answers.extraction import extract_answer
+from core_lightning.answers.notation import plain_notation
+
+if TYPE_CHECKING:
+    from core_lightning.protocol.records import AnswerKind
+
+START_SECONDS = 60.0
+"""Time a worker has to import its libraries."""
+REMEMBERED = 10_000
+"""Symbolic comparisons whose outcome is kept: samples of one problem repeat each other's answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of one completion."""
+
+    answer: str | None
+    """Extracted final answer, None when there is none or it is ambiguous."""
+    correct: bool
+    timed_out: bool = False
+    """The comparison was cut off, which counts as incorrect."""
+
+
+class Verifier:
+    r"""Extracts and compares answers; owns the worker process for symbolic ones.
+
+    The worker starts with the first comparison that needs it and ends with the verifier or the interpreter. A verifier may be
+    used from any thread, survives a fork and a pickle without sharing its worker, and may be closed and used again.
+
+    Args:
+        timeout: Seconds of wall-clock time one symbolic comparison may take.
+
+    Attributes:
+        timeouts: Verdicts so far that were cut off.
+        comparisons: Comparisons so far that needed the worker.
+
+    >>> with Verifier() as verifier:
+    ...     verifier.check([r"\boxed{2\sqrt{3}}", "so 3 or 4"], [r"\sqrt{12}", "4"], "auto")
+    [Verdict(answer='2\\sqrt{3}', correct=True, timed_out=False), Verdict(answer=None, correct=False, timed_out=False)]
+    """
+
+    def __init__(self, timeout: float = 1.0) -> None:
+        if not timeout > 0:
+            raise ValueError(f"timeout is {timeout}, but a comparison needs a positive number of seconds")
+        self.timeout = timeout
+        self.timeouts = 0
+        self.comparisons = 0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process_id = os.getpid()
+        self._lock = threading.Lock()
+        self._worker: _Worker | None = None
+        self._spare: _Worker | None = None
+        self._known: dict[tuple[str, str], bool | None] = {}
+
+    def __reduce__(self) -> tuple[type[Verifier], tuple[float]]:
+        return type(self), (self.timeout,)
+
+    def __enter__(self) -> Verifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def check(
+        self, completions: Sequence[str], golds: Sequence[str], kinds: Sequence[AnswerKind] | AnswerKind = "auto"
+    ) -> list[Verdict]:
+        """Verdict on every completion.
+
+        Args:
+            completions: Texts of completions.
+            golds: One gold answer each, bare or as a whole solution with its mark.
+            kinds: One kind each, or one for all. ``auto`` takes the kind of the gold answer.
+
+        Raises:
+            ValueError: The lengths differ.
+        """
+        kinds = [kinds] * len(completions) if isinstance(kinds, str) else kinds
+        if not len(completions) == len(golds) == len(kinds):
+            raise ValueError(f"{len(completions)} completions, {len(golds)} golds and {len(kinds)} kinds: give one of each")
+        return [self._verdict(*item) for item in zip(completions, golds, kinds, strict=True)]
+
+    def _verdict(self, completion: str, gold: str, kind: AnswerKind) -> Verdict:
+        gold = bare_gold(gold)
+        if kind == "auto":
+            kind = infer_kind(gold)
+            kind = "math" if kind == "number" else kind  # sqrt(4) is right where gold is 2
+        answer = extract_answer(completion, kind)
+        if answer is None:
+            return Verdict(None, correct=False)
+        correct = decide(answer, gold, kind)
+        if correct is None:
+            correct = self._compare(plain_notation(answer), plain_notation(gold))
+        return Verdict(answer, bool(correct), timed_out=correct is None)
+
+    def _compare(self, answer: str, gold: str) -> bool | None:
+        """Symbolic comparison; None when it was cut off."""
+        if self._process_id != os.getpid():  # after a fork the pipes belong to the parent
+            self._reset()
+        with self._lock:
+            self.comparisons += 1
+            key = (answer, gold)
+            if key not in self._known:
+                if len(self._known) >= REMEMBERED:
+                    self._known.clear()
+                self._known[key] = self._ask(answer, gold)
+            outcome = self._known[key]
+            self.timeouts += outcome is None
+            return outcome
+
+    def _ask(self, answer: str, gold: str) -> bool | None:
+        for _ in range(2):  # a worker that died of something else than its time limit gets one successor
+            worker = self._worker = self._worker or self._spare or _Worker()
+            if worker is self._spare:
+                self._spare = _Worker()
+            try:
+                return worker.ask(answer, gold, self.timeout)
+            except TimeoutError:
+                self._worker = None
+                # From the first one on, a second worker stands by, so that the next comparison need not wait for a start.
+                self._spare = self._spare or _Worker()
+                return None
+            except EOFError:
+                self._worker = None
+        return False
+
+    def close(self) -> None:
+        """End the worker; it starts again when needed."""
+        if self._process_id == os.getpid():
+            with self._lock:
+                for worker in (self._worker, self._spare):
+                    if worker is not None:
+                        worker.stop()
+                self._worker = self._spare = None
+
+
+class _Worker:
+    """One worker process and its two pipes."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            # -P: the folder of the script must not shadow standard modules.
+            [sys.executable, "-P", str(Path(__file__).with_name("symbolic_worker.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # Ctrl-C is for the run, which may still want verdicts while it stops
+        )
+        self.stop = weakref.finalize(self, _stop, self._process, os.getpid())
+        self._ready = False
+
+    def ask(self, answer: str, gold: str, timeout: float) -> bool:
+        """Outcome of one comparison.
+
+        Raises:
+            TimeoutError: It took too long; the worker is dead.
+            EOFError: The worker died of something else.
+        """
+        if not self._ready:
+            self._receive(START_SECONDS)
+            self._ready = True
+        try:
+            self._process.stdin.write(json.dumps([answer, gold]) + "\n")  # type: ignore[union-attr]
+        except OSError as error:
+            self.stop()
+            raise EOFError("the worker is gone") from error
+        return bool(json.loads(self._receive(timeout)))
+
+    def _receive(self, timeout: float) -> str:
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            self._process.kill()
+
+        # Reading with a timer that kills works on every platform and in every thread.
+        timer = threading.Timer(timeout, expire)
+        timer.daemon = True
+        timer.start()
+        line = self._process.stdout.readline()  # type: ignore[union-attr]
+        timer.cancel()
+        timer.join()
+        if expired.is_set() or not line:
+            self.stop()
+            raise TimeoutError if expired.is_set() else EOFError
+        return line
+
+
+def _stop(process: subprocess.Popen[str], owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:
+                continue  # an unsent request of a dead worker
+
+
+@cache
+def default_verifier() -> Verifier:
+    """The verifier of :func:`is_correct`, made when it is first needed."""
+    return Verifier()
+
+
+def is_correct(completion: str, gold: str, kind: AnswerKind = "auto") -> bool:
+    r"""Whether the final answer of a completion equals gold.
+
+    Args:
+        completion: Text of a completion, its think block included.
+        gold: Gold answer, bare or marked: "18", "#### 18", "1,000", ``\frac{1}{2}``, "B".
+        kind: How to read and compare; ``auto`` takes the kind of the gold answer.
+
+    Returns:
+        False also when there is no answer, when it is ambiguous and when the comparison took over a second.
+
+    >>> is_correct("She earns $18 a day.\n#### 18", "18"), is_correct(r"Thus \boxed{\frac{4}{8}}", r"\frac{1}{2}")
+    (True, True)
+    >>> is_correct("The answer is 3 or 4.", "4"), is_correct(r"\boxed{2\sqrt3}", "2"), is_correct("Answer: (C)", "C")
+    (False, False, True)
+    """
+    return default_verifier().check([completion], [gold], kind)[0].correct
