@@ -1,0 +1,55 @@
+"""AIME: competition problems from 1983 on, with integer answers from 0 to 999."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core_lightning.data.errors import DataError
+from core_lightning.data.hub import HubDataModule
+from core_lightning.data.splits import Split
+from core_lightning.protocol.records import Problem
+
+
+class AIME(HubDataModule):
+    """A collection of AIME problems; it has no train split of its own, so all three are carved from it.
+
+    Args:
+        repo: Hub id of the data set, with columns ``problem`` and ``answer``.
+        hub_split: The split that holds the problems; this collection calls its only one ``test``.
+    """
+
+    def __init__(self, repo: str = "TianHongZXY/aime-1983-2025", hub_split: str = "test", **kwargs: Any) -> None:
+        super().__init__(repo=repo, **kwargs)
+        self.hub_split = hub_split
+
+    def load(self) -> Mapping[Split, Sequence[Problem]]:
+        """One pool."""
+        rows = self.rows(self.hub_split, ["problem", "answer"])
+        return {
+            "train": [
+                Problem(f"aime/{i}", row["problem"], aime_gold(row["answer"], f"row {i}"), source="aime")
+                for i, row in enumerate(rows)
+            ]
+        }
+
+
+def aime_gold(answer: object, row: str) -> str:
+    """The answer as an integer without leading zeros.
+
+    Raises:
+        DataError: If it is no integer from 0 to 999; ``row`` names the place.
+
+    Example:
+        >>> aime_gold("025", "row 0")
+        '25'
+    """
+    try:
+        number = float(str(answer))
+    except ValueError:
+        number = -1.0
+    if not (0 <= number <= 999 and number.is_integer()):
+        raise DataError(
+            f"AIME {row}: the answer column holds {answer!r}, not an integer from 0 to 999; correct the row"
+        )
+    return str(int(number))

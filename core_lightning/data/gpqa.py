@@ -1,0 +1,73 @@
+"""GPQA: graduate-level multiple choice in biology, physics and chemistry (Rein et al. 2023, arXiv 2311.12022)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from core_lightning.data.errors import DataError
+from core_lightning.data.hub import HubDataModule, Row
+from core_lightning.data.splits import Split
+from core_lightning.protocol.records import Problem
+
+Subset = Literal["main", "diamond", "extended"]
+_OPTIONS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
+LETTERS = "ABCD"
+
+
+class GPQA(HubDataModule):
+    """GPQA with its options shuffled. It is gated, so the hub asks for a login, and must not be published in the clear.
+
+    In column order the gold option is always the first. Each problem's options are shuffled with a seed made of
+    ``option_seed`` and its id, so that their order depends on nothing else. A guesser is right with probability 1/4.
+
+    Args:
+        subset: ``main`` (448 problems), ``diamond`` (198) or ``extended`` (546).
+        option_seed: Seed of the order of the options.
+        repo: Hub id of the data set.
+    """
+
+    def __init__(
+        self, subset: Subset = "main", option_seed: int = 0, repo: str = "Idavidrein/gpqa", **kwargs: Any
+    ) -> None:
+        super().__init__(repo=repo, **kwargs)
+        if subset not in ("main", "diamond", "extended"):
+            raise DataError(f"data.subset must be main, diamond or extended, got {subset!r}")
+        self.subset = subset
+        self.option_seed = option_seed
+
+    def load(self) -> Mapping[Split, Sequence[Problem]]:
+        """One pool: the hub has a train split only."""
+        config = f"gpqa_{self.subset}"
+        rows = self.rows("train", ["Question", *_OPTIONS, "Subdomain"], config)
+        return {"train": [self._problem(f"{config}/{i}", row) for i, row in enumerate(rows)]}
+
+    def _problem(self, id: str, row: Row) -> Problem:
+        options = [str(row[column]).strip() for column in _OPTIONS]
+        if not all(options):
+            raise DataError(f"GPQA row {id}: {_OPTIONS[options.index('')]!r} is empty; correct or remove the row")
+        order = list(range(len(options)))
+        random.Random(f"{self.option_seed}:{id}").shuffle(order)
+        return Problem(
+            id,
+            render_choices(row["Question"].strip(), [options[i] for i in order]),
+            LETTERS[order.index(0)],
+            kind="choice",
+            source=f"gpqa_{self.subset}",
+            chance=1 / len(options),
+            metadata={"subject": str(row["Subdomain"]), "option_order": "".join(map(str, order))},
+        )
+
+
+def render_choices(question: str, options: Sequence[str]) -> str:
+    """The question with its options below it, one a line.
+
+    >>> print(render_choices("Even?", ["3", "4"]))
+    Even?
+    <BLANKLINE>
+    A) 3
+    B) 4
+    """
+    lines = [f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join([question, "", *lines])

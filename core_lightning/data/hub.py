@@ -1,0 +1,117 @@
+"""Rows of a hub data set, from the hub or from a local copy in the same schema, or one clear line why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core_lightning.data.errors import DataError
+from core_lightning.data.module import RescueDataModule
+
+Row = Mapping[str, Any]
+_BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+
+
+class HubDataModule(RescueDataModule):
+    """Base of the sources with a home on the hub: where their rows come from, and which columns these must have.
+
+    Args:
+        repo: Hub id of the data set.
+        path: Local copy to read instead of the hub: a file (one pool, which is split), or a folder with one or more
+            ``.parquet``, ``.jsonl`` or ``.csv`` files for each split, named after it (``train.jsonl``,
+            ``train-00000-of-00001.parquet``), directly in it or in a subfolder named after the configuration.
+        revision: Hub commit, tag or branch; pin a commit for results that can be repeated.
+    """
+
+    def __init__(self, repo: str, path: str | None = None, revision: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.repo = repo
+        self.path = None if path is None else Path(path)
+        self.revision = revision
+        if self.path is not None and not self.path.exists():
+            raise DataError(
+                f"data.path={path} does not exist; give an existing file or folder, or leave it out for the hub"
+            )
+
+    def rows(self, split: str, columns: Sequence[str], config: str | None = None) -> list[Row]:
+        """Rows of one split.
+
+        Args:
+            split: Name of the split on the hub, ignored when the local copy is a single file.
+            columns: Columns that must be there; a missing value in one of them is returned as an empty text.
+            config: Configuration (subset) of the data set on the hub.
+
+        Raises:
+            DataError: If the hub or the files cannot be read, or a split or column is missing.
+        """
+        from datasets import load_dataset  # noqa: PLC0415 (heavy)
+
+        where = f"{self.path or self.repo}{f' ({config})' if config else ''}, split {split!r}"
+        try:
+            if self.path is None:
+                table = load_dataset(self.repo, config, split=split, revision=self.revision)
+            else:
+                files = local_files(self.path, split, config)
+                table = load_dataset(_BUILDERS[files[0].suffix], data_files=[str(f) for f in files], split="train")
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(explain(error, where)) from error
+        if missing := [column for column in columns if column not in table.column_names]:
+            raise DataError(
+                f"{where}: no column {missing[0]!r} among {', '.join(table.column_names)}; is it the right data set?"
+            )
+        return [{column: "" if row[column] is None else row[column] for column in columns} for row in table]
+
+
+def local_files(path: Path, split: str, config: str | None = None) -> list[Path]:
+    """The files of one split in a local copy of a hub data set.
+
+    Raises:
+        DataError: If there are none, or they are of different formats.
+    """
+    if path.is_file():
+        files = [path] if path.suffix in _BUILDERS else []
+    else:
+        folder = path / config if config and (path / config).is_dir() else path
+        every = sorted(f for f in folder.rglob("*") if f.suffix in _BUILDERS)
+        # Not train_socratic.jsonl, which lies beside train.jsonl in the original GSM8K folder.
+        named = re.compile(rf"{re.escape(split)}(-.*)?\.\w+")
+        files = [f for f in every if f.parent.name == split or named.fullmatch(f.name)]
+        # GPQA has no split in its file names: gpqa_main.csv, gpqa_diamond.csv, gpqa_extended.csv.
+        files = files or [f for f in every if f.stem == config]
+    if not files:
+        raise DataError(
+            f"{path} has no {split} split: expected {split}.parquet, .jsonl or .csv, or files named {split}-*"
+        )
+    if len({f.suffix for f in files}) > 1:
+        raise DataError(
+            f"{path} has the {split} split in several formats: keep one of {', '.join(f.name for f in files)}"
+        )
+    return files
+
+
+def explain(error: Exception, where: str) -> str:
+    """One line for what ``datasets`` raised: what is wrong with the data at ``where``, and the mend."""
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError  # noqa: PLC0415 (heavy)
+
+    reason = " ".join(str(error).split())
+    local = "give a local copy as data.path"
+    match error:
+        case DatasetNotFoundError() if "gated" in reason:
+            login = "accept its terms on its hub page, then log in with `hf auth login` or set HF_TOKEN"
+            line = f"{where} is gated: {login}, or {local}"
+        case DatasetNotFoundError() if "Revision" in reason:
+            line = f"{where}: the hub has no such revision ({reason}); correct data.revision or leave it out"
+        case DatasetNotFoundError():
+            line = f"{where} is not on the hub, or is private: correct data.repo, log in, or {local}"
+        case ConnectionError():
+            line = f"{where}: the hub cannot be reached; check the connection, or {local}"
+        case DatasetGenerationError():
+            cause = error.__cause__ or error
+            line = f"{where}: a file is damaged or its rows differ in type: {' '.join(str(cause).split())[:300]}"
+        case _:
+            line = f"{where} cannot be loaded: {reason[:300]}"
+    return line

@@ -1,0 +1,121 @@
+"""Loaders of problem batches that shard over processes; the training one goes on where a checkpoint left it.
+
+One step takes ``batch_size * world_size`` consecutive problems and deals them to the ranks in turn: what a step holds
+does not depend on how many processes share it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from math import ceil
+
+from core_lightning.data.errors import DataError
+from core_lightning.protocol.records import Problem
+
+
+class ProblemLoader:
+    """Every problem exactly once over all ranks, in the given order; a rank may end one step before another.
+
+    Args:
+        problems: The problems of one split.
+        batch_size: Problems a step in each process.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, problems: Sequence[Problem], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.problems = problems
+        self.stride = batch_size * world_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def __iter__(self) -> Iterator[list[Problem]]:
+        for begin in range(0, len(self.problems), self.stride):
+            if batch := list(self.problems[begin : begin + self.stride][self.rank :: self.world_size]):
+                yield batch
+
+    def __len__(self) -> int:
+        steps, rest = divmod(len(self.problems), self.stride)
+        return steps + (rest > self.rank)
+
+
+class TrainLoader(ProblemLoader):
+    """Every problem once an epoch, shuffled by (seed, epoch), with a batch for every rank at every step.
+
+    Where the last step has fewer problems than there are ranks, the others get one of the head of the epoch: a rank
+    that skips a step misses the gradient exchange, and the rest wait for it forever.
+
+    Lightning saves the state of such a loader under ``loops.fit_loop``, restores it before the first batch, and
+    announces epochs through ``loader.sampler.set_epoch``. A torch ``DataLoader`` has no such state: it would replay the
+    head of the epoch.
+
+    Args:
+        problems: The training problems.
+        batch_size: Problems a step in each process.
+        seed: Seed of the order, None to keep the given one.
+        rank: Index of this process.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[Problem],
+        batch_size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        super().__init__(problems, batch_size, rank, world_size)
+        self.seed = seed
+        self.epoch = 0
+        self.position = 0
+        self._start = 0
+
+    @property
+    def sampler(self) -> TrainLoader:
+        """Where Lightning looks for ``set_epoch``."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass; a restored position holds only within the epoch it was saved in."""
+        if epoch != self.epoch:
+            self.epoch, self.position, self._start = epoch, 0, 0
+
+    def __iter__(self) -> Iterator[list[Problem]]:
+        # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators it never uses.
+        start, self._start = self._start, 0
+        order = list(self.problems)
+        if self.seed is not None:
+            random.Random(f"{self.seed}:{self.epoch}").shuffle(order)
+        for begin in range(start, len(order), self.stride):
+            step = order[begin : begin + self.stride]
+            idle = max(0, self.world_size - len(step))
+            self.position = begin + len(step)
+            yield (step + (order * idle)[:idle])[self.rank :: self.world_size]
+
+    def __len__(self) -> int:
+        return ceil(len(self.problems) / self.stride)
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch, and position: how many of its problems all ranks together have been given."""
+        return {"epoch": self.epoch, "position": self.position, "stride": self.stride, "size": len(self.problems)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Make the next pass over the same epoch begin where the saved one stood.
+
+        Raises:
+            DataError: If the number of problems, or in mid-epoch of problems a step, is another than when saved.
+        """
+        if state["size"] != len(self.problems):
+            raise DataError(
+                f"cannot resume: the run had {state['size']} training problems when saved, now {len(self.problems)}; "
+                "restore the data settings or start a new run"
+            )
+        if state["stride"] != self.stride and 0 < state["position"] < state["size"]:
+            raise DataError(
+                f"cannot resume in mid-epoch: a step had {state['stride']} problems over all processes when saved, now "
+                f"{self.stride}; keep data.batch_size times the number of processes as it was"
+            )
+        self.epoch = state["epoch"]
+        self.position = self._start = state["position"]

@@ -1,0 +1,113 @@
+"""Procedural problems of reasoning-gym: over 100 seeded tasks, mixed by weight, made on the spot (arXiv 2505.24760)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from core_lightning.data.errors import DataError
+from core_lightning.data.module import RescueDataModule
+from core_lightning.data.splits import SPLITS, Split, hash_order, normalised
+from core_lightning.protocol.records import Problem
+
+_UNBOUNDED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of the mix."""
+
+    weight: float = 1.0
+    """Share of this task among the problems of every split, relative to the other tasks."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """Settings of the task itself, such as ``min_digits``; see the task in reasoning-gym."""
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise DataError(f"a task's weight must be positive, got {self.weight}; leave the task out instead")
+
+
+class ReasoningGym(RescueDataModule):
+    """Any mix of reasoning-gym tasks. Distinct questions are drawn and then dealt to the splits, so these are disjoint.
+
+    Args:
+        tasks: Names of the tasks, or a mapping of names to weight and config.
+        train_size: Training problems of all tasks together.
+        val_size: Validation problems.
+        test_size: Test problems.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, Task] | list[str],
+        train_size: int = 500,
+        val_size: int = 100,
+        test_size: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.tasks = tasks if isinstance(tasks, dict) else {name: Task() for name in tasks}
+        if not self.tasks:
+            raise DataError("data.tasks is empty: name at least one task, such as chain_sum")
+        self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
+        if train_size < 1 or min(self.sizes.values()) < 0:
+            raise DataError(f"data.train_size must be at least 1, and no size negative, got {self.sizes}")
+
+    def load(self) -> Mapping[Split, Sequence[Problem]]:
+        """Draw every task's share of all three splits, and deal them out in an order that only the seed decides."""
+        shares = {split: _shares(self.tasks, size) for split, size in self.sizes.items()}
+        problems: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
+        for name, task in self.tasks.items():
+            needed = sum(shares[split][name] for split in SPLITS)
+            pool = iter(hash_order(self._draw(name, task, needed), self.seed))
+            for split in SPLITS:
+                problems[split] += [next(pool) for _ in range(shares[split][name])]
+        return problems
+
+    def _draw(self, name: str, task: Task, needed: int) -> list[Problem]:
+        try:
+            from reasoning_gym.factory import DATASETS, create_dataset  # noqa: PLC0415 (heavy)
+        except ImportError as error:
+            raise DataError("reasoning-gym is not installed: pip install 'core-lightning[embedded]'") from error
+        if name not in DATASETS:
+            raise DataError(f"reasoning-gym has no task {name!r}; it has {', '.join(sorted(DATASETS))}")
+        try:
+            items = create_dataset(name, seed=self.seed, size=_UNBOUNDED, **task.config)
+        except (TypeError, AssertionError, ValueError) as error:
+            raise DataError(f"data.tasks.{name}.config is refused by the task: {error}") from error
+        found: dict[str, Problem] = {}
+        unseen = 0  # draws since the last new question; 20 times the questions found leave hardly one undiscovered
+        for index in range(_UNBOUNDED):
+            if len(found) >= needed or unseen > 200 + 20 * len(found):
+                break
+            item = items[index]
+            if not str(item["answer"]).strip():  # the right answer of a few string tasks is the empty text
+                continue
+            problem = Problem(f"{name}/{index}", item["question"], str(item["answer"]), _kind(item["answer"]), name)
+            unseen = 0 if found.setdefault(normalised(problem.question), problem) is problem else unseen + 1
+        if len(found) < needed:
+            raise DataError(
+                f"task {name} has only {len(found)} distinct questions under this config and {needed} are asked for: "
+                f"lower data.train_size, val_size or test_size, or widen data.tasks.{name}.config"
+            )
+        return list(found.values())
+
+
+def _shares(tasks: Mapping[str, Task], size: int) -> dict[str, int]:
+    """Split ``size`` by weight, remainders to the largest fractions, so that the sum is exact."""
+    total = sum(task.weight for task in tasks.values())
+    exact = {name: size * task.weight / total for name, task in tasks.items()}
+    shares = {name: int(share) for name, share in exact.items()}
+    for name in sorted(exact, key=lambda n: shares[n] - exact[n])[: size - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def _kind(answer: object) -> Any:
+    try:
+        Fraction(str(answer).replace(",", ""))
+    except (ValueError, ZeroDivisionError):
+        return "text"
+    return "number"
