@@ -1,3 +1,37 @@
 """Language models that teach each other to reason, as PyTorch Lightning modules (CORE, arXiv 2601.21600)."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from core_lightning.data import RescueDataModule
+    from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule
+    from core_lightning.peers import PeerConfig
+
+# Loaded on first use: the answer worker imports this package, and must start without torch.
+_WHERE = {
+    "CollaborativeReasoningModule": "core_lightning.module",
+    "PeerConfig": "core_lightning.peers",
+    "RescueDataModule": "core_lightning.data",
+    "SoloReasoningModule": "core_lightning.module",
+    "TrioReasoningModule": "core_lightning.module",
+}
+
+__all__ = [
+    "CollaborativeReasoningModule",
+    "PeerConfig",
+    "RescueDataModule",
+    "SoloReasoningModule",
+    "TrioReasoningModule",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,112 @@
+"""Settings of one peer. Every value is checked when the config is read, before any model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Quantization = Literal["nf4", "int8", "none"]
+ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
+PromptStyle = Literal["auto", "chat", "plain"]
+
+#: Projections of attention and feed-forward, as in the published recipe.
+ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """The low-rank adapter that is trained; everything else stays frozen."""
+
+    r: int = 16
+    """Rank of the update."""
+    alpha: float = 32
+    """Scale: the update is multiplied by alpha / r."""
+    dropout: float = 0.0
+    """Dropout on the adapter's input. Above 0 the scored distribution differs from the sampled one."""
+    targets: list[str] | str = field(default_factory=lambda: list(ATTENTION_AND_MLP))
+    """Names of the layers that get an adapter, or "all-linear"."""
+
+    def __post_init__(self) -> None:
+        _require(self.r >= 1, f"lora.r is {self.r}; set it to 1 or more")
+        _require(self.alpha > 0, f"lora.alpha is {self.alpha}; set it above 0")
+        _require(0 <= self.dropout < 1, f"lora.dropout is {self.dropout}; set it in [0, 1)")
+        _require(bool(self.targets), "lora.targets is empty; name the layers to adapt, or all-linear")
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """How a peer samples."""
+
+    temperature: float = 0.7
+    """Sampling temperature. Log-probabilities are scored at it too."""
+    top_p: float = 1.0
+    """Nucleus mass. Below 1 (the paper: 0.9) samples come from a truncated distribution while scores use the full one."""
+    max_new_tokens: int = 512
+    """Token limit of a completion."""
+    max_prompt_tokens: int = 1536
+    """Problems whose cold prompt is longer are dropped and counted; hints are cut so that the hinted prompt fits."""
+    stop: list[str] = field(default_factory=list)
+    """Strings that end a completion, besides every end token of the model. The stop string is not part of the text."""
+    max_batch_tokens: int = 65_536
+    """Sampling batches hold at most this many (prompt + new) token positions, which bounds the key-value cache."""
+
+    def __post_init__(self) -> None:
+        _require(self.temperature > 0, f"generation.temperature is {self.temperature}; set it above 0")
+        _require(0 < self.top_p <= 1, f"generation.top_p is {self.top_p}; set it in (0, 1]")
+        _require(self.max_new_tokens >= 1, f"generation.max_new_tokens is {self.max_new_tokens}; set it to 1 or more")
+        _require(
+            self.max_prompt_tokens >= 1, f"generation.max_prompt_tokens is {self.max_prompt_tokens}; set it to 1 or more"
+        )
+        _require(all(self.stop), "generation.stop holds an empty string, which would end every completion; remove it")
+        _require(
+            self.max_batch_tokens >= 1, f"generation.max_batch_tokens is {self.max_batch_tokens}; set it to 1 or more"
+        )
+
+
+@dataclass(frozen=True)
+class PeerConfig:
+    """One language model of the team."""
+
+    model: str
+    """Hub id, local folder, path of a ``.gguf`` file, ``embedded/<name>`` (from the package registry) or ``nano/<name>``."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub model."""
+    adapter: str | None = None
+    """PEFT folder to start from. The KL reference is then this adapter, not the bare base model."""
+    quantization: Quantization = "nf4"
+    """Weights of the frozen base: 4-bit NormalFloat, 8-bit, or as stored."""
+    dtype: ComputeDtype = "auto"
+    """Type the base computes in (and is stored in, unless quantized); ``auto`` is bfloat16 where the device computes it
+    natively, else float32. The adapter is always float32."""
+    device: str = "auto"
+    """``auto`` is the trainer's device; ``cuda:1`` or ``cpu`` places this peer by hand."""
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    lr: float | None = None
+    """Learning rate of this peer's parameter group; unset, the optimizer's own."""
+    prompt_style: PromptStyle = "auto"
+    """``chat`` uses the tokenizer's chat template, ``plain`` a text prompt; ``auto`` chats if there is a template."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    score_batch_tokens: int = 16_384
+    """Micro-batches of the loss hold at most this many padded token positions."""
+
+    def __post_init__(self) -> None:
+        _require(bool(self.model.strip()), "peers.<name>.model is empty; name a hub id, a folder or embedded/<name>")
+        _require(
+            self.quantization in ("nf4", "int8", "none"),
+            f"quantization is {self.quantization!r}; choose nf4, int8 or none",
+        )
+        _require(
+            self.dtype in ("auto", "bfloat16", "float16", "float32"),
+            f"dtype is {self.dtype!r}; choose auto, bfloat16, float16 or float32",
+        )
+        _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
+        _require(
+            self.score_batch_tokens >= 1, f"score_batch_tokens is {self.score_batch_tokens}; set it to 1 or more"
+        )

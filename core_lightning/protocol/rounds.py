@@ -1,0 +1,282 @@
+"""The two rounds: every peer samples cold; a peer that failed samples again with a hint from one that did not.
+
+    problems --cold_round--> groups --plan_rescues--> (student, hint) pairs --rescue_round--> groups with both rounds
+
+The peers are anything that can encode, cut and sample (``RolloutPeer``); no model code is known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from core_lightning.answers import leaks_answer, remove_answer, strip_think
+from core_lightning.protocol.prompts import Prompt, PromptSettings
+from core_lightning.protocol.records import Group, Hint, Problem, Round, Trace
+
+TeacherPolicy = Literal["total_reward", "correctness", "shortest", "round_robin"]
+HintForm = Literal["full", "first_fraction", "key_lines"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled completion, as a peer hands it over."""
+
+    token_ids: list[int]
+    text: str
+    truncated: bool
+    logprobs: list[float] | None = None
+
+
+class RolloutPeer(Protocol):
+    """What the rounds need of a peer."""
+
+    name: str
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Token ids of a prompt."""
+
+    def room(self) -> int:
+        """Longest prompt in tokens."""
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The text's longest beginning of at most so many of the peer's own tokens."""
+
+    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
+        """Completions of every prompt, one per seed."""
+
+
+#: Answer and correctness of each completion: ``(texts, problems) -> [(answer, correct), ...]``.
+Verify = Callable[[Sequence[str], Sequence[Problem]], Sequence[tuple[str | None, bool]]]
+
+
+@dataclass(frozen=True)
+class RoundSettings:
+    """How the two rounds run. Defaults are this project's decisions; the other readings are one switch away."""
+
+    k: int = 2
+    """Cold traces per peer and problem (published: 2)."""
+    k_rescue: int = 1
+    """Rescue traces per rescued peer and problem (published: 1). 0 leaves the rescue round out."""
+    students: Literal["failed", "all"] = "failed"
+    """``failed``: only peers whose cold traces all failed. ``all``: every peer samples again (the authors' code)."""
+    hint_probability: float = 1.0
+    """With ``students: all``, how often the hint is shown (the authors' code: 0.75)."""
+    teacher: TeacherPolicy = "total_reward"
+    """Which correct cold trace teaches: highest total reward, highest correctness reward, shortest, or the peers in turn."""
+    hint_tokens: int = 512
+    """Longest hint, in the student's tokens."""
+    hint_form: HintForm = "full"
+    """The whole derivation, its first part (``hint_fraction``), or its lines that carry a computation."""
+    hint_fraction: float = 0.5
+    """With ``first_fraction``, the share of the derivation that is shown."""
+    hint_think: bool = False
+    """Keep a reasoning model's think block in the hint."""
+    progressive: bool = False
+    """A student that failed with the first half of the hint tries once more with all of it."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"rounds.k is {self.k}; a cold round needs 1 or more traces")
+        if self.k_rescue < 0:
+            raise ValueError(f"rounds.k_rescue is {self.k_rescue}; set 1 or more, or 0 for no rescue round")
+        if self.students not in ("failed", "all"):
+            raise ValueError(f"rounds.students is {self.students!r}; choose failed or all")
+        if not 0 <= self.hint_probability <= 1:
+            raise ValueError(f"rounds.hint_probability is {self.hint_probability}; set it in [0, 1]")
+        if self.students == "failed" and self.hint_probability != 1:
+            raise ValueError("rounds.hint_probability only applies to students: all; set students: all or leave it at 1")
+        if self.hint_tokens < 1:
+            raise ValueError(f"rounds.hint_tokens is {self.hint_tokens}; set it to 1 or more")
+        if not 0 < self.hint_fraction <= 1:
+            raise ValueError(f"rounds.hint_fraction is {self.hint_fraction}; set it in (0, 1]")
+
+
+def trace_seed(*key: object) -> int:
+    """63-bit seed of one trace, from (seed, epoch, problem, peer, round, index): no stream depends on another."""
+    digest = hashlib.blake2b("\x1f".join(map(str, key)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def cold_round(
+    problems: Sequence[Problem],
+    peers: Mapping[str, RolloutPeer],
+    prompts: PromptSettings,
+    verify: Verify,
+    *,
+    k: int,
+    seed: Sequence[object],
+    for_each: Callable[..., list] = lambda run, peers: [run(p) for p in peers],
+) -> list[Group]:
+    """Every peer samples ``k`` traces of every problem from the plain prompt, in one batched call per peer."""
+    groups = [Group(p) for p in problems]
+
+    def sample(peer: RolloutPeer) -> list[list[Trace]]:
+        encoded = [peer.encode(prompts.render(p)) for p in problems]
+        return _sample(peer, "cold", problems, encoded, [None] * len(problems), k, seed)
+
+    for traces in for_each(sample, list(peers.values())):
+        for group, own in zip(groups, traces, strict=True):
+            group.add(own)
+    _judge(groups, "cold", verify)
+    return groups
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """One student's second attempt at one problem; without a hint when ``students: all`` drew none."""
+
+    group: Group
+    student: str
+    hint: Hint | None
+
+
+def plan_rescues(
+    groups: Sequence[Group],
+    peers: Mapping[str, RolloutPeer],
+    settings: RoundSettings,
+    *,
+    seed: Sequence[object],
+    fraction: float | None = None,
+) -> list[Rescue]:
+    """Who tries again, taught by whom, with which hint.
+
+    Args:
+        groups: After the cold round; ``trace.reward`` is set if the teacher policy reads it.
+        peers: The team; hints are cut in each student's own tokens.
+        settings: Who is a student, who teaches and what a hint is.
+        seed: Key of this step's randomness (hint probability, round-robin start).
+        fraction: Share of the derivation to show instead of the configured one (progressive hints).
+    """
+    plan = []
+    if settings.k_rescue:
+        for group in groups:
+            for name, peer in peers.items():
+                if settings.students == "failed" and not group.failed_cold(name):
+                    continue
+                draw = random.Random(trace_seed(*seed, group.problem.id, name, "hint"))
+                teacher = choose_teacher(group, name, settings.teacher, draw)
+                hint = teacher and make_hint(teacher, group.problem, peer, settings, fraction)
+                if settings.students == "failed":
+                    if hint:
+                        plan.append(Rescue(group, name, hint))
+                else:
+                    shown = draw.random() < settings.hint_probability
+                    plan.append(Rescue(group, name, hint if shown else None))
+    return plan
+
+
+def rescue_round(
+    plan: Sequence[Rescue],
+    peers: Mapping[str, RolloutPeer],
+    prompts: PromptSettings,
+    verify: Verify,
+    *,
+    k: int,
+    seed: Sequence[object],
+    for_each: Callable[..., list] = lambda run, peers: [run(p) for p in peers],
+) -> None:
+    """Students sample ``k`` traces each from their hinted prompts; the traces join the groups they belong to."""
+    by_student = {name: [r for r in plan if r.student == name] for name in peers}
+    busy = [peers[name] for name, rescues in by_student.items() if rescues]
+
+    def sample(peer: RolloutPeer) -> list[list[Trace]]:
+        rescues = by_student[peer.name]
+        problems = [r.group.problem for r in rescues]
+        hints = [r.hint for r in rescues]
+        encoded = [peer.encode(prompts.render(p, h.text if h else None)) for p, h in zip(problems, hints, strict=True)]
+        offsets = [len(r.group.of(peer.name, "rescue")) for r in rescues]
+        return _sample(peer, "rescue", problems, encoded, hints, k, seed, offsets)
+
+    for peer, traces in zip(busy, for_each(sample, busy), strict=True):
+        for rescue, own in zip(by_student[peer.name], traces, strict=True):
+            rescue.group.add(own)
+    _judge([r.group for r in plan], "rescue", verify)
+
+
+def choose_teacher(group: Group, student: str, policy: TeacherPolicy, draw: random.Random) -> Trace | None:
+    """The correct cold trace of another peer that teaches, None when there is none. Ties go to the earlier trace."""
+    correct = [t for t in group.of(round="cold") if t.correct and t.peer != student]
+    if not correct:
+        return None
+    if policy == "total_reward":
+        return max(correct, key=lambda t: t.reward)
+    if policy == "correctness":
+        return max(correct, key=lambda t: t.terms.get("correctness") or 0.0)
+    if policy == "shortest":
+        return min(correct, key=lambda t: len(t.token_ids))
+    names = list(dict.fromkeys(t.peer for t in correct))
+    turn = names[draw.randrange(len(names))]
+    return next(t for t in correct if t.peer == turn)
+
+
+def make_hint(
+    teacher: Trace, problem: Problem, student: RolloutPeer, settings: RoundSettings, fraction: float | None = None
+) -> Hint | None:
+    """The teacher's derivation without its final answer, in the student's token budget; None when nothing is left."""
+    text = teacher.text if settings.hint_think else strip_think(teacher.text)
+    text = remove_answer(text, problem.answer, problem.kind).strip()
+    if settings.hint_form == "key_lines":
+        text = "\n".join(line for line in text.splitlines() if any(c.isdigit() or c in "=<>\\" for c in line))
+    if fraction is None and settings.hint_form == "first_fraction":
+        fraction = settings.hint_fraction
+    if fraction is not None:
+        text = _first_part(text, fraction)
+    text = student.cut(text, settings.hint_tokens).strip()
+    if not text:
+        return None
+    return Hint(text, teacher.peer, teacher.index, leaks_answer(text, problem.answer, problem.kind))
+
+
+def _first_part(text: str, fraction: float) -> str:
+    """The first part of a text, ending between words."""
+    if fraction >= 1:
+        return text
+    words = text.split(" ")
+    return " ".join(words[: max(1, round(len(words) * fraction))])
+
+
+def _sample(
+    peer: RolloutPeer,
+    round: Round,
+    problems: Sequence[Problem],
+    encoded: Sequence[list[int]],
+    hints: Sequence[Hint | None],
+    k: int,
+    seed: Sequence[object],
+    offsets: Sequence[int] | None = None,
+) -> list[list[Trace]]:
+    first = offsets or [0] * len(problems)
+    seeds = [
+        [trace_seed(*seed, p.id, peer.name, round, i) for i in range(start, start + k)]
+        for p, start in zip(problems, first, strict=True)
+    ]
+    sampled = peer.sample(encoded, seeds)
+    return [
+        [
+            Trace(
+                peer=peer.name,
+                round=round,
+                index=start + i,
+                prompt_ids=prompt,
+                token_ids=c.token_ids,
+                text=c.text,
+                truncated=c.truncated,
+                hint=hint,
+                sampled_logprobs=c.logprobs,
+            )
+            for i, c in enumerate(completions)
+        ]
+        for prompt, hint, completions, start in zip(encoded, hints, sampled, first, strict=True)
+    ]
+
+
+def _judge(groups: Sequence[Group], round: Round, verify: Verify) -> None:
+    """Extract and check the answers of one round in one call."""
+    pairs = [(t, g.problem) for g in {id(g): g for g in groups}.values() for t in g.of(round=round)]
+    verdicts = verify([t.text for t, _ in pairs], [p for _, p in pairs])
+    for (trace, _), (answer, correct) in zip(pairs, verdicts, strict=True):
+        trace.answer, trace.correct = answer, correct

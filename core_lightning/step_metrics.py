@@ -1,0 +1,79 @@
+"""What is logged of a training step: per peer and for the team, from the groups and the update reports alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from core_lightning.protocol.records import Group, Trace
+
+
+def step_metrics(
+    groups: Sequence[Group],
+    peers: Sequence[str],
+    terms: Mapping[str, float],
+    updates: Mapping[str, Mapping[str, float]],
+    seconds: Mapping[str, float],
+) -> dict[str, float]:
+    """Flat metrics of one step.
+
+    Args:
+        groups: The step's scored groups.
+        peers: Names of all peers, so that every step has the same keys.
+        terms: Reward statistics by ``<term>/<statistic>``.
+        updates: Each peer's loss, gradient norm and objective diagnostics.
+        seconds: Wall-clock seconds by ``<phase>`` or ``<phase>/<peer>``.
+
+    Returns:
+        ``train/...`` for the team, ``train/<peer>/...`` for each peer, ``reward/...`` and ``time/...``. A mean over
+        nothing (the rescue rate of a step without a hint) is NaN.
+    """
+    metrics = {"train/rescue_rate": _mean(rescue_outcomes(groups)), "train/rescues": float(sum(rescue_outcomes(groups)))}
+    metrics["train/hints"] = float(len(rescue_outcomes(groups)))
+    metrics["train/hint_leakage"] = _mean([t.hint.leaks for g in groups for t in g if t.hint is not None])
+    metrics["train/team_solved"] = _mean([any(t.correct for t in g.of(round="cold")) for g in groups])
+    metrics["train/all_fail"] = _mean([not any(t.correct for t in g.of(round="cold")) for g in groups])
+    metrics["train/traces"] = float(sum(map(len, groups)))
+    for peer in peers:
+        own = [t for g in groups for t in g.of(peer)]
+        cold = [t for t in own if t.round == "cold"]
+        prefix = f"train/{peer}"
+        metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
+        metrics[f"{prefix}/rescue_rate"] = _mean(rescue_outcomes(groups, peer))
+        metrics[f"{prefix}/rescues"] = float(sum(rescue_outcomes(groups, peer)))
+        metrics[f"{prefix}/reward"] = _mean([t.reward for t in own])
+        metrics[f"{prefix}/no_signal"] = _mean(
+            [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
+        )
+        metrics[f"{prefix}/no_answer"] = _mean([t.answer is None for t in own])
+        metrics[f"{prefix}/completion_tokens"] = _mean([len(t.token_ids) for t in own])
+        metrics[f"{prefix}/truncated"] = _mean([t.truncated for t in own])
+        metrics[f"{prefix}/sampled_nll"] = _sampled_nll(own)
+        spent = seconds.get(f"sample/{peer}", 0.0) + seconds.get(f"rescue/{peer}", 0.0)
+        metrics[f"{prefix}/tokens_per_second"] = sum(len(t.token_ids) for t in own) / spent if spent else math.nan
+        for name in ("loss", "grad_norm", "kl", "entropy", "clip_fraction", "ratio"):
+            metrics[f"{prefix}/{name}"] = updates.get(peer, {}).get(name, math.nan)
+    metrics.update({f"reward/{name}": value for name, value in terms.items()})
+    metrics.update({f"time/{phase}": value for phase, value in seconds.items()})
+    return metrics
+
+
+def rescue_outcomes(groups: Sequence[Group], peer: str | None = None) -> list[bool]:
+    """For each (problem, peer) pair that had failed cold and saw a hint: whether it was rescued."""
+    return [
+        group.solved(name, "rescue")
+        for group in groups
+        for name in group.peers()
+        if peer in (None, name)
+        and group.failed_cold(name)
+        and any(t.hint is not None for t in group.of(name, "rescue"))
+    ]
+
+
+def _sampled_nll(traces: Sequence[Trace]) -> float:
+    values = [-v for t in traces for v in t.sampled_logprobs or ()]
+    return _mean(values)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,163 @@
+"""The peers of one run, on their devices, and what they do together: both rounds, judged and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from core_lightning.answers import Verifier
+from core_lightning.peers.config import PeerConfig
+from core_lightning.peers.peer import Peer
+from core_lightning.protocol.prompts import PromptSettings
+from core_lightning.protocol.records import Group, Problem
+from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
+from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
+from core_lightning.rewards.embedder import Embedder
+from core_lightning.stopwatch import Stopwatch
+
+Result = TypeVar("Result")
+
+
+def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_base: bool) -> nn.ModuleDict:
+    """Load every peer; with ``share_base`` peers of the same model, quantization and device use one copy of it."""
+    peers = nn.ModuleDict()
+    bases: dict[tuple[str, ...], Peer] = {}
+    for name, config in configs.items():
+        key = (config.model, str(config.revision), config.quantization, config.dtype, config.device)
+        peer = Peer(name, config, device, base=bases.get(key) if share_base else None)
+        bases.setdefault(key, peer)
+        peers[name] = peer
+    return peers
+
+
+class Team:
+    """Runs the rounds of a step.
+
+    Args:
+        peers: Peers by name.
+        prompts: Templates of both rounds.
+        rounds: How the rounds run.
+        rewards: Scores the traces.
+        embedder: Turns traces into vectors, for the terms that compare traces.
+        distance: How embeddings and operations are weighed.
+        verifier: Extracts and checks answers.
+        parallel: Sample peers at the same time: when they are on different devices (``auto``), always, or never.
+    """
+
+    def __init__(
+        self,
+        peers: Mapping[str, Peer],
+        prompts: PromptSettings,
+        rounds: RoundSettings,
+        rewards: RewardModel,
+        embedder: Embedder | None,
+        distance: HybridDistance,
+        verifier: Verifier,
+        parallel: Literal["auto", "always", "never"] = "auto",
+    ) -> None:
+        self.peers = peers
+        self.prompts = prompts
+        self.rounds = rounds
+        self.rewards = rewards
+        self.embedder = embedder
+        self.distance = distance
+        self.verifier = verifier
+        self.parallel = parallel
+        self.watch = Stopwatch()
+
+    def rollout(self, problems: Sequence[Problem], seed: Sequence[object], progress: float) -> tuple[list[Group], dict[str, float]]:
+        """Both rounds of every problem, with rewards.
+
+        Args:
+            problems: The problems of this step.
+            seed: Key of this step's randomness; each trace adds problem, peer, round and index.
+            progress: Share of training done, for reward schedules.
+
+        Returns:
+            Scored groups and the reward terms' statistics.
+        """
+        groups = self.cold(problems, self.rounds.k, seed)
+        distances = self._distances(groups)
+        if self.rounds.k_rescue:
+            if self.rounds.teacher in ("total_reward", "correctness"):
+                self._score(groups, progress, distances)
+            self._rescue(groups, seed)
+        return groups, self._score(groups, progress, distances)
+
+    def cold(self, problems: Sequence[Problem], k: int, seed: Sequence[object]) -> list[Group]:
+        """Only the cold round: what is evaluated."""
+        return cold_round(
+            problems, self.peers, self.prompts, self.verify, k=k, seed=seed, for_each=self._for_each("sample")
+        )
+
+    def verify(self, texts: Sequence[str], problems: Sequence[Problem]) -> list[tuple[str | None, bool]]:
+        """Answer and correctness of each completion."""
+        with self.watch("verify"):
+            verdicts = self.verifier.check(texts, [p.answer for p in problems], [p.kind for p in problems])
+        return [(v.answer, v.correct) for v in verdicts]
+
+    def _rescue(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
+        settings = self.rounds
+        first = settings.hint_fraction if settings.progressive else None
+        plan = plan_rescues(groups, self.peers, settings, seed=seed, fraction=first)
+        self._attempt(plan, seed)
+        if settings.progressive:
+            missed = {(id(r.group), r.student) for r in plan if r.hint and not r.group.solved(r.student, "rescue")}
+            again = plan_rescues(groups, self.peers, settings, seed=seed, fraction=1.0)
+            self._attempt([r for r in again if (id(r.group), r.student) in missed], seed)
+
+    def _attempt(self, plan: Sequence, seed: Sequence[object]) -> None:
+        rescue_round(
+            plan,
+            self.peers,
+            self.prompts,
+            self.verify,
+            k=self.rounds.k_rescue,
+            seed=seed,
+            for_each=self._for_each("rescue"),
+        )
+
+    def _distances(self, groups: Sequence[Group]) -> StepDistances | None:
+        if not self.rewards.needs_distance or self.embedder is None:
+            return None
+        return StepDistances(groups, self.embedder, self.distance)
+
+    def _score(self, groups: Sequence[Group], progress: float, distances: StepDistances | None) -> dict[str, float]:
+        with self.watch("reward"):
+            return self.rewards.score(groups, progress, distances)
+
+    def _for_each(self, phase: str) -> Callable[[Callable[[Peer], Result], Sequence[Peer]], list[Result]]:
+        def run(work: Callable[[Peer], Result], peers: Sequence[Peer]) -> list[Result]:
+            def timed(peer: Peer) -> Result:
+                with self.watch(phase, peer.name):
+                    return work(peer)
+
+            return on_their_devices(timed, peers, self.parallel)
+
+        return run
+
+
+def on_their_devices(
+    work: Callable[[Peer], Result], peers: Sequence[Peer], parallel: Literal["auto", "always", "never"]
+) -> list[Result]:
+    """Apply ``work`` to every peer, those on different devices at the same time, results in the peers' order."""
+    lanes: dict[object, list[int]] = {}
+    for i, peer in enumerate(peers):
+        # Peers that share a base model switch its adapters, so they always take turns.
+        lane = id(peer.network) if parallel == "always" else str(peer.device)
+        lanes.setdefault(lane, []).append(i)
+    if len(lanes) < 2 or parallel == "never":
+        return [work(p) for p in peers]
+    results: dict[int, Result] = {}
+
+    def drive(lane: list[int]) -> None:
+        for i in lane:
+            results[i] = work(peers[i])
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        list(pool.map(drive, lanes.values()))
+    return [results[i] for i in range(len(peers))]

@@ -1,0 +1,138 @@
+"""From training examples to gradients: frozen log-probabilities first, then one backward pass per micro-batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core_lightning.objectives import Objective, Totals, bounded_importance_nll, nll
+from core_lightning.peers.peer import Peer
+from core_lightning.protocol.credit import CreditSettings, Example
+
+
+@dataclass
+class FrozenBatch:
+    """One micro-batch with the log-probabilities that must not move while any peer is updated."""
+
+    examples: list[Example]
+    old: Tensor | None
+    """Under the policy that sampled, ``Tensor[traces, tokens]``; None when a single update makes the ratio 1."""
+    reference: Tensor | None
+    """Under the reference policy, ``Tensor[traces, tokens]``; None when the objective has no KL term."""
+
+
+@dataclass
+class PeerBatch:
+    """Everything one peer is trained on in a step."""
+
+    policy: list[FrozenBatch]
+    imitation: list[FrozenBatch]
+    policy_totals: Totals
+    imitation_totals: Totals
+
+    def __bool__(self) -> bool:
+        return bool(self.policy or self.imitation)
+
+
+def freeze(peer: Peer, examples: Sequence[Example], *, need_old: bool, need_reference: bool) -> PeerBatch:
+    """Cut a peer's examples into micro-batches and score them under the policies that stay fixed.
+
+    This happens for all peers before any of them takes a step.
+    """
+    # An example without advantage still feels the KL term; without one it only costs time.
+    policy = [e for e in examples if not e.imitate and (need_reference or e.advantage != 0)]
+    imitation = [e for e in examples if e.imitate]
+
+    def batches(part: list[Example], old: bool, reference: bool) -> list[FrozenBatch]:
+        frozen = []
+        for indices in peer.micro_batches(part):
+            chosen = [part[i] for i in indices]
+            with torch.no_grad():
+                frozen.append(
+                    FrozenBatch(
+                        chosen,
+                        peer.logprobs(chosen)[0] if old else None,
+                        peer.logprobs(chosen, "reference")[0] if reference else None,
+                    )
+                )
+        return frozen
+
+    def totals(part: list[Example]) -> Totals:
+        return Totals(float(len(part)), float(sum(len(e.token_ids) for e in part)))
+
+    return PeerBatch(
+        policy=batches(policy, need_old, need_reference),
+        imitation=batches(imitation, False, False),
+        # Examples without advantage count in the mean, whether or not they are computed.
+        policy_totals=totals([e for e in examples if not e.imitate]),
+        imitation_totals=totals(imitation),
+    )
+
+
+def accumulate(
+    peer: Peer,
+    batch: PeerBatch,
+    objective: Objective,
+    credit: CreditSettings,
+    backward: Callable[[Tensor], None],
+) -> dict[str, float]:
+    """Add the gradients of all micro-batches of one peer to its adapter.
+
+    Losses are divided by the totals of the whole step, so the cut into micro-batches does not matter.
+
+    Returns:
+        The loss and the objective's diagnostics, summed over micro-batches.
+    """
+    sums: dict[str, float] = {}
+
+    def add(values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+
+    for frozen in batch.policy:
+        examples = frozen.examples
+        logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.entropy_coef > 0)
+        loss, diagnostics = objective(
+            logprobs,
+            frozen.old,
+            frozen.reference,
+            _column([e.advantage for e in examples], logprobs),
+            mask,
+            weights=_column([e.weight for e in examples], logprobs),
+            rescue=_column([e.rescue for e in examples], logprobs),
+            entropy=entropy,
+            total=batch.policy_totals,
+        )
+        backward(loss)
+        add({"loss": loss.detach(), **diagnostics})
+    for frozen in batch.imitation:
+        examples = frozen.examples
+        logprobs, _, mask = peer.logprobs(examples)
+        weights = _column([e.weight for e in examples], logprobs)
+        total = batch.imitation_totals
+        if credit.importance_bound is not None and all(e.sampled_logprobs is not None for e in examples):
+            sampled = _padded([e.sampled_logprobs or [] for e in examples], logprobs)
+            loss, diagnostics = bounded_importance_nll(
+                logprobs, sampled, mask, credit.importance_bound, weights=weights, total=total
+            )
+        else:
+            loss, diagnostics = nll(logprobs, mask, weights, total)
+        # A mean over few imitated traces must not weigh as much as a mean over all traces of the step.
+        share = total.traces / max(total.traces + batch.policy_totals.traces, 1.0)
+        backward(loss * share)
+        add({"loss": loss.detach() * share, **diagnostics})
+    return sums
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device)
+
+
+def _padded(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:
+    out = torch.zeros_like(like)
+    for row, values in zip(out, rows, strict=True):
+        row[: len(values)] = torch.tensor(values, device=like.device)
+    return out
