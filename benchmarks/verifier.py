@@ -2,8 +2,8 @@ r"""How fast the verifier is on ordinary answers, and how long a hostile one can
 
     python benchmarks/verifier.py [--json out.json] [--ordinary 20000] [--hostile 1000] [--repetitions 5]
 
-Ordinary: generated word-problem solutions with one of seven answer formats, half of them wrong. Hostile: distinct answers
-made to exhaust time, memory or the stack of a verifier; the first ones include the start of the worker process.
+Ordinary: generated word-problem solutions with one of seven answer formats, half of them wrong. Hostile: distinct
+answers made to exhaust time, memory or the stack of a verifier; the first ones include the start of the worker process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import platform
 import random
 import time
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 
 from core_lightning.answers import Verifier

@@ -56,10 +56,10 @@ def canonical_answer(answer: str, kind: AnswerKind) -> str | None:
     Returns:
         None when the text cannot be read as an answer of this kind, which is also how an unusable gold answer shows.
 
-    >>> canonical_answer("$1,000.00", "number"), canonical_answer(r"\dfrac{2}{4}", "math"), canonical_answer("(b)", "choice")
-    ('1000', '1/2', 'B')
-    >>> canonical_answer("  New  York. ", "text"), canonical_answer("many", "number")
-    ('new york', None)
+    >>> canonical_answer("$1,000.00", "number"), canonical_answer(r"\dfrac{2}{4}", "math")
+    ('1000', '1/2')
+    >>> canonical_answer("(b)", "choice"), canonical_answer(" New  York.", "text"), canonical_answer("many", "number")
+    ('B', 'new york', None)
     """
     if kind == "choice":
         letter = read_choice(answer)
@@ -80,7 +80,7 @@ def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:
         gold: Gold answer without its mark, see :func:`bare_gold`.
         kind: ``auto`` compares as mathematics where gold is a number or an expression.
 
-    >>> decide("18 dollars", "18", "number"), decide("0.33", r"\frac13", "math"), decide(r"2\sqrt3", r"\sqrt{12}", "math")
+    >>> decide("18 dollars", "18", "number"), decide("0.33", "1/3", "math"), decide(r"2\sqrt3", r"\sqrt{12}", "math")
     (True, False, None)
     """
     if kind == "auto":

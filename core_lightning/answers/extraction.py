@@ -3,12 +3,12 @@ r"""The one final answer of a completion.
 The rules, in order:
 
 1. Only what stands after the last think block counts; an unclosed think block means no answer.
-2. A final-answer statement is a balanced ``\boxed{}``, an ``<answer>`` tag, a "####" mark or an "answer is ..." sentence.
-   The last one counts: a later statement corrects an earlier one. It must be complete: a box that was cut off is no answer.
-3. Two different answers in one statement ("A or B"), or in two statements with no words between them, are ambiguous, and an
-   ambiguous last statement means no answer. Stating the same value twice is fine.
-4. Without a statement, a number counts when the last line is a number or ends in "= number", and a letter when it is the
-   last line or opens the only line. A number or letter anywhere else never does.
+2. A final-answer statement is a balanced ``\boxed{}``, an ``<answer>`` tag, a "####" mark or an "answer is ..."
+   sentence. The last one counts: a later statement corrects an earlier one. A box or tag that was cut off is no answer.
+3. Two different answers in one statement ("A or B"), or in two statements with no words between them, are ambiguous,
+   and an ambiguous last statement means no answer. Stating the same value twice is fine.
+4. Without a statement, a number counts when the last line is a number or ends in "= number", and a letter when it is
+   the last line or opens the only line. A number or letter anywhere else never does.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def extract_answer(completion: str, kind: AnswerKind = "auto") -> str | None:
 
     Args:
         completion: Text of a completion, its think block included.
-        kind: What to look for. ``number`` gives the number with its unit; ``choice`` an upper-case letter; ``math`` keeps a
-            boxed list as a set; ``auto`` takes whatever is stated.
+        kind: What to look for. ``number`` gives the number with its unit; ``choice`` an upper-case letter; ``math``
+            keeps a boxed list as a set; ``auto`` takes whatever is stated.
 
     Returns:
         The answer, or None when there is none or no unambiguous one.

@@ -1,4 +1,4 @@
-r"""Taking the final answer out of a trace, so that it can be shown to a peer, and measuring whether the answer still stands.
+r"""Taking the final answer out of a trace that is to be shown to a peer, and measuring whether it still stands there.
 
 The hint may still imply the answer ("7 + 5 ="); what it must not do is say it where a final answer is said.
 """
@@ -20,7 +20,8 @@ MAX_TRACE_CHARS = 100_000
 """A longer trace makes no hint."""
 
 _LEAD_IN = re.compile(
-    r"(?:(?:\b(?:so|thus|hence|therefore|then|finally|and|now|but|wait|no|hmm|actually|in conclusion|this means that|we conclude that)\b|[*_])[\s,:]*)+\Z",
+    r"(?:(?:\b(?:so|thus|hence|therefore|then|finally|and|now|but|wait|no|hmm|actually|in conclusion|this means that|"
+    r"we conclude that)\b|[*_])[\s,:]*)+\Z",
     re.IGNORECASE,
 )
 _ENCLOSURES = (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)"), ("**", "**"))
@@ -32,7 +33,9 @@ _TOKEN = re.compile(
     r"(?<![\w.])(?:(?<![\w)\]}%])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?!\d|\.\d|,\d{3}(?!\d))"
     r"|(?<![\w.,])\.\d+(?!\d)"
 )
-_FRACTION = re.compile(r"-?\\[dt]?frac\s*(?:\{\s*-?\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)|(?<![\w./])-?\d+\s*/\s*\d+(?![\w./])")
+_FRACTION = re.compile(
+    r"-?\\[dt]?frac\s*(?:\{\s*-?\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)|(?<![\w./])-?\d+\s*/\s*\d+(?![\w./])"
+)
 
 
 def remove_answer(text: str, gold: str, kind: AnswerKind = "auto") -> str:
@@ -77,7 +80,7 @@ def remove_answer(text: str, gold: str, kind: AnswerKind = "auto") -> str:
 def leaks_answer(hint: str, gold: str, kind: AnswerKind = "auto") -> bool:
     """Whether the gold value still stands in a hint, as a whole token.
 
-    >>> leaks_answer("6 + 6 = 12, and", "12"), leaks_answer("123 and 1.2 and 12,000", "12"), leaks_answer("1,200.0", "1200")
+    >>> leaks_answer("6 + 6 = 12, and", "12"), leaks_answer("123, 1.2, 12,000", "12"), leaks_answer("1,200.0", "1200")
     (True, False, True)
     >>> leaks_answer("which is option B", "B"), leaks_answer("A Boy", "B"), leaks_answer("A boy", "A")
     (True, False, False)
@@ -99,9 +102,9 @@ def _gold_spans(text: str, gold: str, kind: AnswerKind) -> list[tuple[int, int]]
     """Spans in which the bare gold value stands as a whole token; ``kind`` is not ``auto``."""
     if kind == "choice":
         letter = canonical_answer(gold, "choice") or gold
-        # A capital A or I is a letter only where it is not a word.
-        word = r"(?!\s+[a-z])" if letter in "AI" else ""
-        named = rf"\b(?i:option|choice|answer|letter)\s*(?i:is\s*)?:?\s*\(?{letter}\)?(?![\w'’])"
+        # A capital A or I is a letter only where it is not a word, a small one never.
+        word, either = (r"(?!\s+[a-z])", letter) if letter in "AI" else ("", f"(?i:{letter})")
+        named = rf"\b(?i:option|choice|answer|letter)\s*(?i:is\s*)?:?\s*\(?{either}\)?(?![\w'’])"
         pattern = rf"\((?i:{letter})\)|{named}|(?<![\w'’]){letter}(?![\w'’]){word}"
         return [match.span() for match in re.finditer(pattern, text)]
     quantity = parse_quantity(gold) if kind in ("number", "math") else None
@@ -137,4 +140,6 @@ def _without(text: str, spans: list[tuple[int, int]]) -> str:
 def _tidy(text: str) -> str:
     """Text without the lines and spaces that a removal leaves behind."""
     text = _BLANK_LINES.sub("\n\n", _BARE_MARKS.sub("", text))
-    return re.sub(r"(?<=\S)[ \t]{2,}|[ \t]+$", lambda gap: " " if gap.end() < len(text) else "", text.strip(), flags=re.MULTILINE)
+    return re.sub(
+        r"(?<=\S)[ \t]{2,}|[ \t]+$", lambda gap: " " if gap.end() < len(text) else "", text.strip(), flags=re.MULTILINE
+    )

@@ -1,6 +1,7 @@
 r"""One notation for what can be written in many: Unicode digits and signs, LaTeX dressing, plain text.
 
-Only the dressing changes, never the value: ``\dfrac12`` becomes ``\frac12``, ``−５`` becomes ``-5``, ``1\,000`` becomes ``1000``.
+Only the dressing changes, never the value: ``\dfrac12`` becomes ``\frac12``, ``−５`` becomes ``-5`` and ``1\,000``
+becomes ``1000``.
 """
 
 from __future__ import annotations
@@ -56,8 +57,15 @@ class _Characters(dict[int, str]):
 
 
 _CHARACTERS = _Characters()
-_DELIMITERS = (("**", "**"), ("*", "*"), ("`", "`"), ('"', '"'), ("'", "'"), ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
-_TEXT_COMMANDS = r"(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|bm|boldsymbol)\*?"
+_DELIMITERS = (
+    *((mark, mark) for mark in ("**", "*", "`", '"', "'", "$$", "$")),
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+)
+_OPENINGS = tuple(opening for opening, _ in _DELIMITERS)
+_TEXT_COMMANDS = (
+    r"(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|bm|boldsymbol)\*?"
+)
 _TEXT_GROUP = re.compile(rf"\\{_TEXT_COMMANDS}\s*\{{([^{{}}]*)\}}")
 _DIGIT_GAP = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\})\s*(?=\d{3}(?!\d))")
 _SIZING = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])")
@@ -103,6 +111,8 @@ def undelimited(text: str) -> str:
     ['\\frac12', 'x', '$5', 'Paris']
     """
     text = text.strip()
+    if not text.startswith(_OPENINGS):
+        return text
     for opening, closing in _DELIMITERS * 2:
         if len(text) > len(opening + closing) and text.startswith(opening) and text.endswith(closing):
             inner = text[len(opening) : -len(closing)]

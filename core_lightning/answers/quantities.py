@@ -1,10 +1,11 @@
-r"""Exact numbers, read without evaluating anything: integers, decimals, fractions, percentages, with or without a unit."""
+"""Exact numbers, read without evaluating anything: integers, decimals, fractions, percentages, units or none."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 from core_lightning.answers.notation import plain_notation, undelimited
 
@@ -17,7 +18,7 @@ _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[+-]?)\s*
-    (?P<currency>(?:US)?\$|[€£¥₹]|USD\b|EUR\b|Rs\.?(?![A-Za-z]))?\s*
+    (?P<currency>(?:US)?\$|[€£¥]|USD\b|EUR\b|Rs\.?(?![A-Za-z]))?\s*
     (?P<inner>-?)
     (?:
         (?P<whole>\d+\s*(?=\\)|\d+\s+)?
@@ -34,18 +35,19 @@ _NUMBER = re.compile(
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _INLINE_MATH = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
-_CURRENCIES = {"$": "dollar", "us$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "¥": "yen", "₹": "rupee"}
+_CURRENCIES = {"$": "dollar", "us$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "¥": "yen"}
+_ONE = Fraction(1)
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _RATIOS = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "pct": Fraction(1, 100), "dozen": Fraction(12)}
 # A unit glued to its number, or one of two letters, must be known; otherwise 2xy would be two of something.
-_SHORT_UNITS = frozenset(
-    "mm cm dm km nm ft in yd mi lb lbs oz kg mg gm gal ml cl kl mph kph kmh hr hrs h min mins sec secs ms ns am pm "
-    "kb mb gb tb hz khz mhz kw mw mhz cc sq cu st nd rd th usd eur km/h m/s cm^2 cm^3 km^2 ft^2 mi/h".split()
+_SHORT_UNITS = re.compile(
+    r"[mcdkn]m|km/h|mi/h|m/s|ft|in|yd|mi|lbs?|oz|[km]g|gm|gal|[mck]l|mph|kph|kmh|hrs?|h|mins?|secs?|[mn]s|[ap]m|[kmgt]b|"
+    r"[km]?hz|[km]w|cc|sq|cu|st|nd|rd|th|usd|eur|(?:[cmk]?m|ft|in)\^\{?[23]\}?"
 )
-_NOT_A_UNIT = frozenset(
-    "or and not no nor but is are was were isn be been to than then plus minus times over divided by if maybe perhaps either "
-    "neither both more less fewer greater pi sqrt sin cos tan cot sec csc log ln exp mod inf infinity infty frac theta alpha "
-    "beta cdot div sum prod lim max det gcd lcm half third quarter wrong incorrect instead".split()
+_NOT_A_UNIT = re.compile(
+    r"or|and|not?|nor|but|is|are|was|were|isn|be|been|to|than|then|plus|minus|times|over|divided|by|if|maybe|perhaps|"
+    r"either|neither|both|more|less|fewer|greater|wrong|incorrect|instead|half|third|quarter|pi|sqrt|sin|cos|tan|cot|sec|"
+    r"csc|log|ln|exp|mod|inf|infinity|infty|frac|theta|alpha|beta|cdot|div|sum|prod|lim|max|det|gcd|lcm"
 )
 _WORDS = re.compile(r"[^\W\d_]+(?:[/'-][^\W\d_]+)*\.?(?:\^\{?[23]\}?)?|°[CF]?|%")
 _TEXT_UNIT = re.compile(r"\\(?:text|mathrm|mbox|textrm|rm)\s*\{(?P<unit>[^{}\d]*)\}\s*(?P<power>\^\{?[23]\}?)?\s*\.?$")
@@ -57,7 +59,7 @@ class Quantity:
 
     value: Fraction
     """The number, scale words included: 2 million is 2000000."""
-    ratio: Fraction = Fraction(1)
+    ratio: Fraction = _ONE
     """What a percent sign or "dozen" would multiply the number by; 1 without."""
     unit: str = ""
     """First word of the unit in the singular, a currency by name; empty without."""
@@ -66,6 +68,7 @@ class Quantity:
         return f"{self.value}%" if self.ratio == _RATIOS["%"] else str(self.value)
 
 
+@lru_cache(maxsize=8192)
 def parse_quantity(text: str) -> Quantity | None:
     r"""Read a text that is one number and nothing else but its sign, currency, percent sign or unit.
 
@@ -99,17 +102,17 @@ def parse_quantity(text: str) -> Quantity | None:
         return None
     scale, ratio, name = unit
     currency = (match["currency"] or "").lower().rstrip(".")
-    return Quantity(value * scale, ratio, _CURRENCIES.get(currency, currency) or name)
+    return Quantity(value if scale is _ONE else value * scale, ratio, _CURRENCIES.get(currency, currency) or name)
 
 
 def same_quantity(a: Quantity, b: Quantity) -> bool:
     """Whether two numbers are equal, exactly.
 
-    A unit counts only when both have one. A percent sign (or "dozen") that only one of them has may be read as a unit or
-    as a factor: 50% equals 50 and 1/2, and 0.5% is not 50%.
+    A unit counts only when both have one. A percent sign (or "dozen") that only one of them has may be read as a unit
+    or as a factor: 50% equals 50 and 1/2, and 0.5% is not 50%.
 
-    >>> half, percent = parse_quantity("0.5"), parse_quantity("50%")
-    >>> same_quantity(half, percent), same_quantity(percent, parse_quantity("50")), same_quantity(half, parse_quantity("5"))
+    >>> half, fifty, percent = map(parse_quantity, ("0.5", "50", "50%"))
+    >>> same_quantity(half, percent), same_quantity(fifty, percent), same_quantity(half, fifty)
     (True, True, False)
     """
     if a.unit and b.unit and a.unit != b.unit:
@@ -129,7 +132,9 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
         exponent = int(match["e1"] or match["e2"] or match["e3"] or 0)
         if abs(exponent) > MAX_EXPONENT:
             return None
-        value = number(match["decimal"]) * Fraction(10) ** exponent
+        value = number(match["decimal"])
+        if exponent:
+            value *= Fraction(10) ** exponent
     else:
         denominator = number(match["d1"] or match["d2"] or match["d3"])
         if not denominator:
@@ -151,11 +156,9 @@ def _unit(rest: str, known: bool = False) -> tuple[Fraction, Fraction, str] | No
     """
     glued = not rest[:1].isspace()
     rest = rest.strip().rstrip(".")
-    scale = ratio = Fraction(1)
-    if not rest:
-        return scale, ratio, ""
-    if rest in _CURRENCIES:
-        return scale, ratio, _CURRENCIES[rest]
+    scale = ratio = _ONE
+    if not rest or rest in _CURRENCIES:
+        return scale, ratio, _CURRENCIES.get(rest, "")
     words = [word.lower() for word in _WORDS.findall(rest)]
     if not words or len(words) > MAX_UNIT_WORDS or _WORDS.sub("", rest).strip():
         return None
@@ -166,9 +169,8 @@ def _unit(rest: str, known: bool = False) -> tuple[Fraction, Fraction, str] | No
     if not words:
         return scale, ratio, ""
     first = words[len(words) > 1 and words[0] in ("a", "an")].rstrip(".")  # 12 a day
-    if any(word in _NOT_A_UNIT for word in (first, *words[1:])):
-        return None
-    if not (known or first.startswith("°") or first in _SHORT_UNITS or (len(first) > 2 and not glued)):
+    is_unit = known or first.startswith("°") or (len(first) > 2 and not glued) or _SHORT_UNITS.fullmatch(first)
+    if not is_unit or any(_NOT_A_UNIT.fullmatch(word) for word in (first, *words[1:])):
         return None
     name = first.removesuffix("s") if len(first) > 3 else first
     return scale, ratio, _CURRENCIES.get(name, name)

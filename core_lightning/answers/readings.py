@@ -26,9 +26,9 @@ MAX_READ_CHARS = 2000
 
 _HEDGE = re.compile(r"\W*(?:not|n['’]t|neither|either|both|none|never|cannot)\b", re.IGNORECASE)
 _FILLER = re.compile(
-    r"(?:[\s*:,]|(?:(?:therefore|thus|actually|really|just|simply|exactly|about|approximately|approx\.?|roughly|around|indeed|"
-    r"clearly|only|probably|maybe|likely|now|then|so|hence|equal to|given by|a total of|in fact|of course|found to be|the "
-    r"number)\b))+",
+    r"(?:[\s*:,]|(?:therefore|thus|actually|really|just|simply|exactly|about|approximately|roughly|around|indeed|"
+    r"clearly|only|probably|maybe|likely|now|then|so|hence|equal to|given by|a total of|in fact|of course|found to be|"
+    r"the number)\b)+",
     re.IGNORECASE,
 )
 # Where the reason begins: "12 because ...", "12, which is ...", "12 (twelve)".
@@ -127,7 +127,9 @@ def read_choice(content: str) -> Reading:
     if _DENIED.match(rest):
         return AMBIGUOUS
     enclosed = bool(match["close"])
-    if not enclosed and not (_LETTER_STOP.match(rest) if letter.isupper() else re.match(r"\W*\Z|[.:;,/]|\s(?:or|and)\b", rest)):
+    if not enclosed and not (
+        _LETTER_STOP.match(rest) if letter.isupper() else re.match(r"\W*\Z|[.:;,/]|\s(?:or|and)\b", rest)
+    ):
         return None
     other = _OTHER_LETTER.match(rest)
     while other is not None:
@@ -139,7 +141,7 @@ def read_choice(content: str) -> Reading:
 
 
 def read_math(content: str, prose: bool) -> Reading:
-    """Read an expression; a boxed or tagged list such as "1 or -2" is one answer, a set, but in ``prose`` it is a hedge."""
+    """Read an expression; a boxed or tagged list such as "1 or -2" is one answer, a set, and in ``prose`` a hedge."""
     if not prose:
         sides = stated_number(content) if _EQUALS.search(content) and not _ALTERNATIVE.search(content) else None
         return AMBIGUOUS if sides is AMBIGUOUS else undelimited(content) or None

@@ -1,4 +1,4 @@
-r"""Where a completion states a final answer: boxes, tags, "####" lines and "the answer is ..." sentences, in one linear pass."""
+"""Where a text states a final answer, found in linear time: boxes, tags, "####" marks and "the answer is" sentences."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ _PHRASE = re.compile(
     r"[\s*_]*",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(r"(?:(?:\b(?:the|my|our)\s)?(?:\b(?:final|correct|right|best)\s)?|(?:\b(?:the|my|our)\s)[\w-]{1,15}\s)\Z", re.IGNORECASE)
+_ARTICLE = re.compile(
+    r"(?:(?:\b(?:the|my|our)\s)?(?:\b(?:final|correct|right|best)\s)?|\b(?:the|my|our)\s[\w-]{1,15}\s)\Z", re.IGNORECASE
+)
 _SENTENCE_END = re.compile(r"[.!?](?=[\s*\"']|\Z)|\n|\Z")
 _DISPLAYS = (("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"))
 
@@ -81,7 +83,7 @@ def statement_spans(text: str) -> list[tuple[int, int]]:
 
 def is_heading(content: str) -> bool:
     """Whether a "####" line is a Markdown heading such as "#### Step 2", and not GSM8K's answer mark."""
-    return re.match(r"\W*[A-Za-z]{2,}(?!\s*[({])", content) is not None
+    return re.match(r"[^\w\\]*[A-Za-z]{2,}(?![A-Za-z]|\s*[({])", content) is not None
 
 
 def _start(statement: Statement) -> int:
@@ -126,7 +128,7 @@ def _boxes(text: str) -> list[Statement]:
 
 
 def _hashes(text: str) -> list[Statement]:
-    return [Statement("hash", m.start(), m.end(), m["content"].strip()) for m in _HASH.finditer(text)] if "####" in text else []
+    return [Statement("hash", m.start(), m.end(), m["content"].strip()) for m in _HASH.finditer(text)]
 
 
 def _phrases(text: str, bracketed: list[Statement]) -> list[Statement]:
@@ -144,7 +146,8 @@ def _phrases(text: str, bracketed: list[Statement]) -> list[Statement]:
         while (cut := _first_within(bracketed, match.end(), end)) is not None and cut.end > end:
             end = _sentence_end(text, cut.end)
         article = _ARTICLE.search(text, max(0, match.start() - 30), match.start())
-        found.append(Statement("phrase", article.start() if article else match.start(), end, text[match.end() : end].strip()))
+        start = article.start() if article else match.start()
+        found.append(Statement("phrase", start, end, text[match.end() : end].strip()))
         covered = end
     return found
 

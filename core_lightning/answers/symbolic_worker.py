@@ -1,7 +1,7 @@
 """The process that compares expressions by computer algebra: one JSON line in, one JSON line out.
 
 It is run as a script, so that it imports nothing of this package, and it takes no care of its own running time: whoever
-started it kills it (see :mod:`core_lightning.answers.verifier`). Nothing it reads is evaluated as code: only the LaTeX
+asked kills it (see :mod:`core_lightning.answers.worker`). Nothing it reads is evaluated as code: only the LaTeX
 grammar of math-verify is used, never its parser for Python expressions.
 """
 
@@ -13,6 +13,8 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TextIO
 
 MEMORY_LIMIT = 3 * 2**30
 """Bytes of address space; a power tower would otherwise fill the machine before its time is up."""
@@ -24,11 +26,10 @@ _WORD_CONSTANTS = re.compile(r"(?<![A-Za-z\\])(pi|infinity)(?![A-Za-z])")
 
 def build_comparison() -> Callable[[str, str], bool]:
     """Import math-verify and return ``equal(answer, gold)``."""
-    from latex2sympy2_extended import NormalizationConfig  # noqa: PLC0415
     from math_verify import LatexExtractionConfig, parse, verify  # noqa: PLC0415
 
     # Units are not stripped here: the list math-verify has makes 2c equal to 2.
-    latex = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none")
+    latex = replace(LatexExtractionConfig().normalization_config, units=False, boxed="none")
     config = [LatexExtractionConfig(boxed_match_priority=-1, normalization_config=latex)]
 
     def read(expression: str) -> list[object]:
@@ -53,8 +54,24 @@ def build_comparison() -> Callable[[str, str], bool]:
     return equal
 
 
+def serve(equal: Callable[[str, str], bool], replies: TextIO) -> None:
+    """Announce this process by its id, then answer each ``[number, answer, gold]`` by ``[number, verdict]``."""
+    replies.write(f"{os.getpid()}\n")
+    for line in sys.stdin:
+        number, answer, gold = json.loads(line)
+        if hasattr(signal, "alarm"):
+            signal.alarm(ORPHAN_SECONDS)
+        try:
+            verdict = equal(answer, gold)
+        except (Exception, MemoryError):
+            verdict = False
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
+        replies.write(json.dumps([number, verdict]) + "\n")
+
+
 def main() -> None:
-    """Answer every request on standard input until it ends."""
+    """Serve, and where processes can fork, replace a server that was killed at once: importing again takes a second."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415
 
@@ -63,17 +80,10 @@ def main() -> None:
     sys.stdout = sys.stderr  # a library that prints must not break the protocol
     equal = build_comparison()
     equal(r"\sqrt{4}", "2")  # what is loaded on first use belongs to the start, not to the first request
-    replies.write("ready\n")
-    for line in sys.stdin:
-        if hasattr(signal, "alarm"):
-            signal.alarm(ORPHAN_SECONDS)
-        try:
-            verdict = equal(*json.loads(line))
-        except (Exception, MemoryError):
-            verdict = False
-        if hasattr(signal, "alarm"):
-            signal.alarm(0)
-        replies.write(json.dumps(verdict) + "\n")
+    while hasattr(os, "fork") and (server := os.fork()):
+        if os.waitpid(server, 0)[1] == 0:
+            return  # it met the end of its input
+    serve(equal, replies)
 
 
 if __name__ == "__main__":

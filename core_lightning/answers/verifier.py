@@ -1,33 +1,27 @@
 r"""Checking completions against gold so that no answer can fool or hang the run.
 
 Numbers, letters, words and identical expressions are decided in this process. Everything else goes to a worker process
-that does computer algebra and is killed when its time is up: unlike the alarm signals of math-verify that works from any
-thread and against any answer.
+that does computer algebra and is killed when its time is up. Unlike the alarm signals of math-verify, that works from
+any thread and against any answer.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import threading
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core_lightning.answers.equality import bare_gold, decide, infer_kind
 from core_lightning.answers.extraction import extract_answer
 from core_lightning.answers.notation import plain_notation
+from core_lightning.answers.worker import SymbolicWorker
 
 if TYPE_CHECKING:
     from core_lightning.protocol.records import AnswerKind
 
-START_SECONDS = 60.0
-"""Time a worker has to import its libraries."""
 REMEMBERED = 10_000
 """Symbolic comparisons whose outcome is kept: samples of one problem repeat each other's answers."""
 
@@ -46,8 +40,8 @@ class Verdict:
 class Verifier:
     r"""Extracts and compares answers; owns the worker process for symbolic ones.
 
-    The worker starts with the first comparison that needs it and ends with the verifier or the interpreter. A verifier may be
-    used from any thread, survives a fork and a pickle without sharing its worker, and may be closed and used again.
+    The worker starts with the first comparison that needs it and ends with the verifier or the interpreter. A verifier
+    may be used from any thread, survives a fork or a pickle without sharing its worker, and works again after a close.
 
     Args:
         timeout: Seconds of wall-clock time one symbolic comparison may take.
@@ -72,8 +66,7 @@ class Verifier:
     def _reset(self) -> None:
         self._process_id = os.getpid()
         self._lock = threading.Lock()
-        self._worker: _Worker | None = None
-        self._spare: _Worker | None = None
+        self._worker: SymbolicWorker | None = None
         self._known: dict[tuple[str, str], bool | None] = {}
 
     def __reduce__(self) -> tuple[type[Verifier], tuple[float]]:
@@ -100,7 +93,9 @@ class Verifier:
         """
         kinds = [kinds] * len(completions) if isinstance(kinds, str) else kinds
         if not len(completions) == len(golds) == len(kinds):
-            raise ValueError(f"{len(completions)} completions, {len(golds)} golds and {len(kinds)} kinds: give one of each")
+            raise ValueError(
+                f"{len(completions)} completions, {len(golds)} golds and {len(kinds)} kinds: give one of each"
+            )
         return [self._verdict(*item) for item in zip(completions, golds, kinds, strict=True)]
 
     def _verdict(self, completion: str, gold: str, kind: AnswerKind) -> Verdict:
@@ -132,16 +127,11 @@ class Verifier:
             return outcome
 
     def _ask(self, answer: str, gold: str) -> bool | None:
-        for _ in range(2):  # a worker that died of something else than its time limit gets one successor
-            worker = self._worker = self._worker or self._spare or _Worker()
-            if worker is self._spare:
-                self._spare = _Worker()
+        for _ in range(2):  # a worker that was ended from outside gets one successor
+            self._worker = self._worker or SymbolicWorker()
             try:
-                return worker.ask(answer, gold, self.timeout)
+                return self._worker.ask(answer, gold, self.timeout)
             except TimeoutError:
-                self._worker = None
-                # From the first one on, a second worker stands by, so that the next comparison need not wait for a start.
-                self._spare = self._spare or _Worker()
                 return None
             except EOFError:
                 self._worker = None
@@ -151,77 +141,9 @@ class Verifier:
         """End the worker; it starts again when needed."""
         if self._process_id == os.getpid():
             with self._lock:
-                for worker in (self._worker, self._spare):
-                    if worker is not None:
-                        worker.stop()
-                self._worker = self._spare = None
-
-
-class _Worker:
-    """One worker process and its two pipes."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            # -P: the folder of the script must not shadow standard modules.
-            [sys.executable, "-P", str(Path(__file__).with_name("symbolic_worker.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
-            start_new_session=True,  # Ctrl-C is for the run, which may still want verdicts while it stops
-        )
-        self.stop = weakref.finalize(self, _stop, self._process, os.getpid())
-        self._ready = False
-
-    def ask(self, answer: str, gold: str, timeout: float) -> bool:
-        """Outcome of one comparison.
-
-        Raises:
-            TimeoutError: It took too long; the worker is dead.
-            EOFError: The worker died of something else.
-        """
-        if not self._ready:
-            self._receive(START_SECONDS)
-            self._ready = True
-        try:
-            self._process.stdin.write(json.dumps([answer, gold]) + "\n")  # type: ignore[union-attr]
-        except OSError as error:
-            self.stop()
-            raise EOFError("the worker is gone") from error
-        return bool(json.loads(self._receive(timeout)))
-
-    def _receive(self, timeout: float) -> str:
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            self._process.kill()
-
-        # Reading with a timer that kills works on every platform and in every thread.
-        timer = threading.Timer(timeout, expire)
-        timer.daemon = True
-        timer.start()
-        line = self._process.stdout.readline()  # type: ignore[union-attr]
-        timer.cancel()
-        timer.join()
-        if expired.is_set() or not line:
-            self.stop()
-            raise TimeoutError if expired.is_set() else EOFError
-        return line
-
-
-def _stop(process: subprocess.Popen[str], owner: int) -> None:
-    if os.getpid() != owner:
-        return
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            try:
-                pipe.close()
-            except OSError:
-                continue  # an unsent request of a dead worker
+                if self._worker is not None:
+                    self._worker.stop()
+                self._worker = None
 
 
 @cache

@@ -274,7 +274,7 @@ WORDS = [
     ("<answer>  New\n York. </answer>", "new york", "text", True),
     ("<answer>Paris</answer>", "Par", "text", False),
     ("<answer>Paris, Texas</answer>", "Paris", "text", False),
-    ("<answer>\"Paris\"</answer>", "Paris", "text", True),
+    ('<answer>"Paris"</answer>', "Paris", "text", True),
     ("<answer>Paris</answer> So the answer is the capital.", "Paris", "text", True),
     ("<answer>Paris</answer><answer>Rome</answer>", "Rome", "text", False),
     ("<answer>Paris</answer> No, I was mistaken. <answer>Rome</answer>", "Rome", "text", True),
