@@ -93,8 +93,8 @@ def _read(statement: Statement, kind: AnswerKind) -> Reading:
         return None
     if len(content) > MAX_ANSWER_CHARS:
         return AMBIGUOUS
-    while len(inner := find_statements(content)) == 1 and inner[0].form in ("box", "tag") and inner[0].closed:
-        content = inner[0].content
+    while len(inner := find_statements(content)) == 1 and inner[0].closed:  # <answer>The answer is 7</answer>
+        content, prose = inner[0].content, prose or inner[0].form == "phrase"
     match kind:
         case "number":
             reading = read_number(content, prose)

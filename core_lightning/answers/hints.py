@@ -101,7 +101,7 @@ def _is_gold(line: str, gold: str, kind: AnswerKind) -> bool:
 def _gold_spans(text: str, gold: str, kind: AnswerKind) -> list[tuple[int, int]]:
     """Spans in which the bare gold value stands as a whole token; ``kind`` is not ``auto``."""
     if kind == "choice":
-        letter = canonical_answer(gold, "choice") or gold
+        letter = canonical_answer(gold, "choice") or re.escape(gold)
         # A capital A or I is a letter only where it is not a word, a small one never.
         word, either = (r"(?!\s+[a-z])", letter) if letter in "AI" else ("", f"(?i:{letter})")
         named = rf"\b(?i:option|choice|answer|letter)\s*(?i:is\s*)?:?\s*\(?{either}\)?(?![\w'’])"

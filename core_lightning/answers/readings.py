@@ -158,7 +158,7 @@ def read_math(content: str, prose: bool) -> Reading:
 
 def read_text(content: str) -> Reading:
     """Read words: whatever is stated."""
-    return undelimited(content.strip().removesuffix(".").strip()) or None
+    return undelimited(content.strip().removesuffix(".")).rstrip("* ") or None
 
 
 def is_expression(text: str) -> bool:
