@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count
 from typing import Any
 
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import SPLITS, Split, hash_order, normalised
-from core_lightning.protocol.records import Problem
+from core_lightning.protocol.records import AnswerKind, Problem
 
-_UNBOUNDED = 1_000_000
+_PIECE = 100
 
 
 @dataclass(frozen=True)
@@ -67,32 +69,40 @@ class ReasoningGym(RescueDataModule):
         return problems
 
     def _draw(self, name: str, task: Task, needed: int) -> list[Problem]:
-        try:
-            from reasoning_gym.factory import DATASETS, create_dataset  # noqa: PLC0415 (heavy)
-        except ImportError as error:
-            raise DataError("reasoning-gym is not installed: pip install 'core-lightning[embedded]'") from error
-        if name not in DATASETS:
-            raise DataError(f"reasoning-gym has no task {name!r}; it has {', '.join(sorted(DATASETS))}")
-        try:
-            items = create_dataset(name, seed=self.seed, size=_UNBOUNDED, **task.config)
-        except (TypeError, AssertionError, ValueError) as error:
-            raise DataError(f"data.tasks.{name}.config is refused by the task: {error}") from error
         found: dict[str, Problem] = {}
         unseen = 0  # draws since the last new question; 20 times the questions found leave hardly one undiscovered
-        for index in range(_UNBOUNDED):
+        for index, item in enumerate(self._items(name, task)):
             if len(found) >= needed or unseen > 200 + 20 * len(found):
                 break
-            item = items[index]
-            if not str(item["answer"]).strip():  # the right answer of a few string tasks is the empty text
-                continue
-            problem = Problem(f"{name}/{index}", item["question"], str(item["answer"]), _kind(item["answer"]), name)
-            unseen = 0 if found.setdefault(normalised(problem.question), problem) is problem else unseen + 1
+            answer = str(item["answer"])
+            problem = Problem(f"{name}/{index}", item["question"], answer, _kind(answer), name)
+            # The right answer of a few string tasks is the empty text, which nobody can be asked for.
+            new = answer.strip() and found.setdefault(normalised(problem.question), problem) is problem
+            unseen = 0 if new else unseen + 1
         if len(found) < needed:
             raise DataError(
                 f"task {name} has only {len(found)} distinct questions under this config and {needed} are asked for: "
                 f"lower data.train_size, val_size or test_size, or widen data.tasks.{name}.config"
             )
         return list(found.values())
+
+    def _items(self, name: str, task: Task) -> Iterator[Mapping[str, Any]]:
+        """Problems of one task without end; by the piece, because some tasks make a whole data set when created."""
+        try:
+            from reasoning_gym.factory import DATASETS, create_dataset  # noqa: PLC0415 (heavy)
+        except ImportError as error:
+            raise DataError("reasoning-gym is not installed: pip install 'core-lightning[embedded]'") from error
+        if name not in DATASETS:
+            raise DataError(f"reasoning-gym has no task {name!r}; it has {', '.join(sorted(DATASETS))}")
+        # Tasks seed item i with seed + i: pieces continue each other, but seeds 42 and 43 would share almost all items.
+        origin = random.Random(f"{self.seed}:{name}").getrandbits(31)
+        for start in count(origin, _PIECE):
+            try:
+                items = create_dataset(name, seed=start, size=_PIECE, **task.config)
+            except (TypeError, AssertionError, ValueError) as error:
+                raise DataError(f"data.tasks.{name}.config is refused by the task: {error}") from error
+            for index in range(_PIECE):
+                yield items[index]
 
 
 def _shares(tasks: Mapping[str, Task], size: int) -> dict[str, int]:
@@ -105,9 +115,9 @@ def _shares(tasks: Mapping[str, Task], size: int) -> dict[str, int]:
     return shares
 
 
-def _kind(answer: object) -> Any:
+def _kind(answer: str) -> AnswerKind:
     try:
-        Fraction(str(answer).replace(",", ""))
+        Fraction(answer.replace(",", ""))
     except (ValueError, ZeroDivisionError):
         return "text"
     return "number"

@@ -135,11 +135,10 @@ def read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows of a Parquet file with their number from 1."""
     from datasets import Dataset  # noqa: PLC0415 (heavy)
-    from datasets.exceptions import DatasetGenerationError  # noqa: PLC0415
 
     try:
         table = Dataset.from_parquet(str(file))
-    except DatasetGenerationError as error:
+    except Exception as error:  # datasets and pyarrow have no common base, and any failure here is a damaged file
         raise DataError(f"{file} cannot be read as Parquet: {error.__cause__ or error}") from error
     yield from enumerate(table, start=1)
 
