@@ -1,1 +1,19 @@
-"""."""
+"""What a run leaves behind: evaluations, rescue rates, traces, metrics, checkpoints, tables and a report."""
+
+from core_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
+from core_lightning.callbacks.metrics_csv import MetricsCsv
+from core_lightning.callbacks.rescue_rate import RescueRateCallback
+from core_lightning.callbacks.run_folder import RunFolder, RunFolderError, check_run_folder
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+from core_lightning.callbacks.trace_log import TraceLog
+
+__all__ = [
+    "AdapterCheckpoint",
+    "MetricsCsv",
+    "RescueRateCallback",
+    "RunFolder",
+    "RunFolderError",
+    "TeamPassAtKCallback",
+    "TraceLog",
+    "check_run_folder",
+]

@@ -1,0 +1,163 @@
+"""Checkpoints on a batch count of their own, and the adapters in PEFT format beside them."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_info
+
+from core_lightning.callbacks.run_folder import leaves_files
+
+
+class AdapterCheckpoint(Checkpoint):
+    """Writes ``checkpoints/step-<n>.ckpt``, ``last.ckpt`` and ``best.ckpt``, and ``adapters/<peer>/``.
+
+    Counts ``batches_done`` of the module: Lightning's own counters move with every optimizer step, and in manual mode
+    its checkpoint callback misses steps. Every file is complete or absent, also after a crash. An exception or Ctrl-C
+    saves the state after the last finished step, so that the resumed run repeats the unfinished one from its start.
+
+    Args:
+        every_n_batches: Training steps between checkpoints.
+        keep: How many of the last ``step-<n>.ckpt`` to keep.
+
+    Attributes:
+        best_score: Best Team Pass@k in validation so far; ``best.ckpt`` is from there. The earlier one stays on a tie.
+    """
+
+    def __init__(self, every_n_batches: int = 50, keep: int = 2) -> None:
+        if every_n_batches < 1:
+            raise ValueError(f"checkpoint.every_n_batches is {every_n_batches}; set it to 1 or more")
+        if keep < 1:
+            raise ValueError(f"checkpoint.keep is {keep}; set it to 1 or more")
+        self.every_n_batches = every_n_batches
+        self.keep = keep
+        self.best_score = -math.inf
+        self.best_model_path = ""
+        self._boundary: dict[str, Any] | None = None
+        self._steps_at_boundary = -1
+        self._saving_boundary = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Remove checkpoints of steps that a resumed run is about to repeat."""
+        self._boundary = None
+        if trainer.ckpt_path is not None and trainer.is_global_zero:
+            for step, path in _numbered(trainer):
+                if step > pl_module.batches_done:
+                    path.unlink()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when a checkpoint is due."""
+        self._boundary = trainer.fit_loop.state_dict()
+        self._steps_at_boundary = _optimizer_steps(trainer)
+        if self._due(pl_module):
+            self._save_step(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save again if a checkpoint was due, now with this evaluation in it; and the best one."""
+        if trainer.sanity_checking or trainer.state.fn != "fit" or not leaves_files(trainer):
+            return
+        score = _team_score(trainer)
+        better = score is not None and score > self.best_score
+        if better:
+            assert score is not None
+            self.best_score = score
+            self.best_model_path = str(_folder(trainer) / "best.ckpt")
+        if self._due(pl_module):
+            self._save_step(trainer, pl_module)
+        if better:
+            self._save(trainer, "best.ckpt")
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save the end of the run."""
+        self._save(trainer, "last.ckpt")
+        self._save_adapters(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Save the state after the last finished step, if the weights are still those."""
+        # With several processes the others may not be here, and saving waits for them.
+        if self._boundary is None or trainer.world_size > 1 or _optimizer_steps(trainer) != self._steps_at_boundary:
+            return
+        self._saving_boundary = True
+        try:
+            self._save(trainer, "last.ckpt")
+        finally:
+            self._saving_boundary = False
+        self._save_adapters(trainer, pl_module)
+        last = _folder(trainer) / "last.ckpt"
+        rank_zero_info(f"saved the {pl_module.batches_done} finished steps; resume with --ckpt_path {last}")
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """Give a checkpoint made in mid-step the loop and loader positions of the last finished step."""
+        if self._saving_boundary:
+            checkpoint["loops"]["fit_loop"] = self._boundary
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score and where it lies."""
+        return {"best_score": self.best_score, "best_model_path": self.best_model_path}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Compare further evaluations with the best one of the run that is resumed."""
+        self.best_score = state_dict["best_score"]
+        self.best_model_path = state_dict["best_model_path"]
+
+    def _due(self, pl_module: Any) -> bool:
+        return pl_module.batches_done % self.every_n_batches == 0
+
+    def _save_step(self, trainer: Trainer, pl_module: Any) -> None:
+        path = self._save(trainer, f"step-{pl_module.batches_done}.ckpt")
+        if path is not None and trainer.is_global_zero:
+            fresh = path.with_name("last.ckpt.new")
+            shutil.copyfile(path, fresh)
+            os.replace(fresh, path.with_name("last.ckpt"))
+            for _, old in _numbered(trainer)[: -self.keep]:
+                old.unlink()
+        self._save_adapters(trainer, pl_module)
+
+    def _save(self, trainer: Trainer, name: str) -> Path | None:
+        if not leaves_files(trainer):
+            return None
+        path = _folder(trainer) / name
+        fresh = path.with_name(name + ".new")
+        trainer.save_checkpoint(fresh, weights_only=False)  # every rank takes part
+        if trainer.is_global_zero:
+            os.replace(fresh, path)
+        return path
+
+    def _save_adapters(self, trainer: Trainer, pl_module: Any) -> None:
+        if not leaves_files(trainer) or not trainer.is_global_zero:
+            return
+        for name, peer in pl_module.peers.items():
+            folder = Path(trainer.default_root_dir) / "adapters" / name
+            fresh = folder.with_name(f".{name}.new")
+            peer.save_adapter(fresh)
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in fresh.iterdir():
+                os.replace(file, folder / file.name)
+            fresh.rmdir()
+
+
+def _folder(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
+def _numbered(trainer: Trainer) -> list[tuple[int, Path]]:
+    """Numbered checkpoints, oldest first."""
+    found = [(re.fullmatch(r"step-(\d+)\.ckpt", p.name), p) for p in _folder(trainer).glob("step-*.ckpt")]
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _optimizer_steps(trainer: Trainer) -> int:
+    """Optimizer steps begun, also those that were not completed."""
+    return trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.total.ready
+
+
+def _team_score(trainer: Trainer) -> float | None:
+    scores = [float(v) for n, v in trainer.callback_metrics.items() if re.fullmatch(r"val/team_pass_at_\d+", n)]
+    return scores[0] if scores else None

@@ -1,0 +1,189 @@
+"""The figures of one evaluation, each with its interval, from the cold traces of held-out problems."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from core_lightning.answers import canonical_answer, infer_kind
+from core_lightning.metrics import (
+    agreement_gate,
+    bootstrap_interval,
+    bootstrap_ratio_interval,
+    chance_pass_at_k,
+    collaboration_gain,
+    error_overlap,
+    majority_vote,
+    pass_at_k,
+    team_pass_at_k,
+)
+from core_lightning.protocol.records import Group, Trace
+
+RESAMPLES = 1000
+
+
+class Figure(TypedDict):
+    """A value and its bootstrap 95 % interval over problems; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Evaluation(TypedDict):
+    """One evaluation, as plain containers, because it travels in checkpoints."""
+
+    step: int
+    """Optimizer steps the adapters had seen: 0 before training."""
+    stage: str
+    """``val`` or ``test``."""
+    values: dict[str, Figure]
+    ids: list[str]
+    """Problem ids, sorted."""
+    per_problem: dict[str, list[float]]
+    """Scores by figure in the order of ``ids``, for paired differences."""
+
+
+@dataclass(frozen=True)
+class ProblemScore:
+    """What one problem contributes. Lists hold one entry per peer."""
+
+    id: str
+    chance: float
+    samples: list[int]
+    correct: list[int]
+    tokens: list[float]
+    truncated: list[float]
+    no_answer: list[float]
+    vote: float
+    accepted: float
+    agreed: float
+
+
+def score_problem(group: Group, peers: Sequence[str], k: int) -> ProblemScore:
+    """Reduce one group to its counts; votes are taken among the first ``k`` cold traces of each peer."""
+    kind = infer_kind(group.problem.answer) if group.problem.kind == "auto" else group.problem.kind
+    cold = [group.of(peer, "cold") for peer in peers]
+
+    def candidate(trace: Trace) -> str | None:
+        return None if trace.answer is None else canonical_answer(trace.answer, kind) or trace.answer
+
+    answers = [[candidate(t) for t in traces[:k]] for traces in cold]
+    correct = [[t.correct for t in traces[:k]] for traces in cold]
+    accepted, agreed = agreement_gate(answers, correct)
+    return ProblemScore(
+        id=group.problem.id,
+        chance=group.problem.chance,
+        samples=[len(traces) for traces in cold],
+        correct=[sum(t.correct for t in traces) for traces in cold],
+        tokens=[_mean([len(t.token_ids) for t in traces]) for traces in cold],
+        truncated=[_mean([t.truncated for t in traces]) for traces in cold],
+        no_answer=[_mean([t.answer is None for t in traces]) for traces in cold],
+        vote=majority_vote([*chain(*answers)], [*chain(*correct)]),
+        accepted=accepted,
+        agreed=agreed,
+    )
+
+
+def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step: int, stage: str) -> Evaluation:
+    """All figures of an evaluation.
+
+    Per peer ``<peer>/pass_at_1``, ``<peer>/pass_at_<k>``, at the team's budget ``<peer>/pass_at_<M*k>`` (NaN with fewer
+    samples than that), ``completion_tokens``, ``truncated`` and ``no_answer``; for the team ``team_pass_at_<k>``,
+    ``majority_vote``, ``all_fail``, and the chance level of blind guesses ``chance_pass_at_<k>`` and
+    ``chance_pass_at_<M*k>``. With two peers or more also ``equal_budget`` (the best single peer at M*k),
+    ``collaboration_gain``, ``agreement_accuracy``, ``agreement_coverage`` and ``phi``.
+
+    Args:
+        scores: Problems, each once.
+        peers: Names, in the order of the scores' lists.
+        k: Samples allowed to each peer.
+        step: Optimizer steps so far.
+        stage: ``val`` or ``test``.
+    """
+    scores = sorted(scores, key=lambda s: s.id)  # the resamples do not depend on how ranks shared the problems
+    budget = len(peers) * k
+    n, c = torch.tensor([s.samples for s in scores]), torch.tensor([s.correct for s in scores])
+    columns: dict[str, Tensor] = {}
+    singles = []
+    for i, peer in enumerate(peers):
+        for allowed in dict.fromkeys((1, k, budget)):
+            columns[f"{peer}/pass_at_{allowed}"] = _pass_at(n[:, i], c[:, i], allowed)
+        singles.append(columns[f"{peer}/pass_at_{budget}"])
+        for name in ("tokens", "truncated", "no_answer"):
+            key = "completion_tokens" if name == "tokens" else name
+            columns[f"{peer}/{key}"] = torch.tensor([getattr(s, name)[i] for s in scores], dtype=torch.float64)
+    team = team_pass_at_k(n, c, k)
+    columns[f"team_pass_at_{k}"] = team
+    columns["majority_vote"] = torch.tensor([s.vote for s in scores], dtype=torch.float64)
+    columns["all_fail"] = (c == 0).all(1).double()
+    for allowed in dict.fromkeys((k, budget)):
+        guesses = [chance_pass_at_k(s.chance, allowed) for s in scores]
+        columns[f"chance_pass_at_{allowed}"] = torch.tensor(guesses, dtype=torch.float64)
+    if len(peers) > 1:
+        baselines = torch.stack(singles, 1)
+        gain = collaboration_gain(team, baselines)
+        columns["equal_budget"] = team - gain
+        columns["collaboration_gain"] = gain
+    values = {name: mean_figure(column) for name, column in columns.items()}
+    if len(peers) > 1:
+        accepted = torch.tensor([s.accepted for s in scores], dtype=torch.float64)
+        agreed = torch.tensor([s.agreed for s in scores], dtype=torch.float64)
+        low, high = bootstrap_ratio_interval(agreed, accepted, resamples=RESAMPLES)
+        values["agreement_accuracy"] = Figure(value=float(agreed.sum() / accepted.sum()), low=low, high=high)
+        values["agreement_coverage"] = mean_figure(accepted)
+        values["phi"] = _phi(c == 0)
+    return Evaluation(
+        step=step,
+        stage=stage,
+        values=values,
+        ids=[s.id for s in scores],
+        per_problem={name: column.tolist() for name, column in columns.items()},
+    )
+
+
+def mean_figure(column: Tensor) -> Figure:
+    """Mean of ``Tensor[problems]`` with its interval; NaN as soon as one score is."""
+    value = float(column.double().mean())
+    if not math.isfinite(value):
+        return Figure(value=math.nan, low=math.nan, high=math.nan)
+    if bool((column == column[0]).all()):  # every resample has this mean
+        return Figure(value=value, low=value, high=value)
+    low, high = bootstrap_interval(column, resamples=RESAMPLES)
+    return Figure(value=value, low=low, high=high)
+
+
+def difference(before: Evaluation, after: Evaluation, name: str) -> Figure:
+    """Change of a mean figure, with a paired interval when both evaluations are over the same problems."""
+    if name in before["per_problem"] and name in after["per_problem"] and before["ids"] == after["ids"]:
+        old, new = (torch.tensor(e["per_problem"][name], dtype=torch.float64) for e in (before, after))
+        return mean_figure(new - old)
+    value = after["values"][name]["value"] - before["values"][name]["value"]
+    return Figure(value=value, low=math.nan, high=math.nan)
+
+
+def _pass_at(n: Tensor, c: Tensor, k: int) -> Tensor:
+    return pass_at_k(n, c, k) if int(n.min()) >= k else torch.full(n.shape, math.nan, dtype=torch.float64)
+
+
+def _phi(failed: Tensor) -> Figure:
+    generator = torch.Generator().manual_seed(0)
+    problems = len(failed)
+    resampled = torch.stack(
+        [
+            error_overlap(failed[torch.randint(problems, (problems,), generator=generator)])["phi"]
+            for _ in range(RESAMPLES)
+        ]
+    )
+    low, high = resampled.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Figure(value=float(error_overlap(failed)["phi"]), low=low, high=high)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

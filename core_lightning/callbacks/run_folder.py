@@ -1,0 +1,121 @@
+"""One folder holds one run: its manifest, and the refusal to write into another run's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from core_lightning.callbacks.metrics_csv import MetricsCsv
+
+LIBRARIES = ("core-lightning", "torch", "transformers", "peft", "lightning", "bitsandbytes", "torchmetrics", "datasets")
+PEER_FIELDS = ("model", "revision", "adapter", "quantization", "dtype")
+
+
+class RunFolderError(ValueError):
+    """The run folder cannot be used."""
+
+
+def check_run_folder(folder: str | Path, resuming: bool) -> None:
+    """Refuse to start a new run where another one has left its results.
+
+    Args:
+        folder: ``trainer.default_root_dir``.
+        resuming: A checkpoint is given, so the run there goes on.
+
+    Raises:
+        RunFolderError: With one line that says how to go on.
+    """
+    folder = Path(folder)
+    traces = [folder / name for name in ("metrics.csv", "traces.jsonl") if (folder / name).exists()]
+    if resuming or not (traces or list(folder.glob("checkpoints/*.ckpt"))):
+        return
+    last = folder / "checkpoints" / "last.ckpt"
+    resume = f"resume it with --ckpt_path {last}" if last.exists() else "remove it (it holds no checkpoint to resume)"
+    raise RunFolderError(
+        f"run folder {folder} already holds a run; give another --trainer.default_root_dir, or {resume}"
+    )
+
+
+class RunFolder(Callback):
+    """Checks the run folder and writes ``manifest.json``: data ids and hashes, models, library versions and the seed.
+
+    A resumed run is checked against the manifest it began with, and its metrics are wound back to the checkpoint.
+
+    Raises:
+        RunFolderError: The folder holds another run. Lightning tells callbacks about ``ckpt_path`` only after the
+            models are loaded; call :func:`check_run_folder` beforehand where that is too late.
+    """
+
+    def __init__(self) -> None:
+        self._own: Path | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Check the folder, write or compare the manifest."""
+        if not trainer.is_global_zero or not leaves_files(trainer):
+            return
+        folder = Path(trainer.default_root_dir)
+        resuming = trainer.ckpt_path is not None
+        check_run_folder(folder, resuming or folder == self._own)
+        self._own = folder
+        path = folder / "manifest.json"
+        if resuming and path.exists():
+            _compare(trainer, json.loads(path.read_text(encoding="utf-8")))
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".json.new")
+        fresh.write_text(json.dumps(run_manifest(trainer, pl_module), indent=1, default=str) + "\n", encoding="utf-8")
+        os.replace(fresh, path)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Wind the metrics of a resumed run back to its checkpoint."""
+        for logger in trainer.loggers:
+            if trainer.ckpt_path is not None and isinstance(logger, MetricsCsv):
+                logger.rewind(pl_module.batches_done)
+
+
+def leaves_files(trainer: Any) -> bool:
+    """Whether a run writes into its folder; a ``fast_dev_run`` only shows that it would work."""
+    return not trainer.fast_dev_run
+
+
+def run_manifest(trainer: Trainer, pl_module: Any) -> dict[str, Any]:
+    """What makes this run this run, as plain JSON data."""
+    data = getattr(trainer, "datamodule", None)
+    return {
+        "seed": pl_module.seed,
+        "peers": {
+            name: {field: getattr(config, field) for field in PEER_FIELDS}
+            for name, config in pl_module.peer_configs.items()
+        },
+        "versions": library_versions(),
+        "world_size": trainer.world_size,
+        "accelerator": type(trainer.accelerator).__name__,
+        "data": data.manifest() if data is not None and hasattr(data, "manifest") else None,
+    }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that are installed and may change results."""
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _compare(trainer: Trainer, before: dict[str, Any]) -> None:
+    data = getattr(trainer, "datamodule", None)
+    if data is not None and before["data"] is not None and hasattr(data, "check_manifest"):
+        data.check_manifest(before["data"])
+    for library, now in library_versions().items():
+        if (then := before["versions"].get(library)) not in (None, now):
+            rank_zero_info(f"resume: {library} was {then} when this run began and is now {now}")
