@@ -273,10 +273,10 @@ class CollaborativeReasoningModule(LightningModule):
         updates = {}
         for _ in range(self.updates_per_batch):
             updates = self.update(batches, groups)
-        scheduler = self.lr_schedulers()
-        scheduler.step()  # type: ignore[union-attr]
         self.batches_done += 1
         self._log_step(groups, terms, updates, dropped=len(batch) - len(problems))
+        scheduler = self.lr_schedulers()
+        scheduler.step()  # type: ignore[union-attr]
 
     def fits(self, problem: Problem) -> bool:
         """Whether every peer has room for the problem's cold prompt."""
@@ -319,6 +319,7 @@ class CollaborativeReasoningModule(LightningModule):
                 self.examples(peer, groups, masked),
                 need_old=self.updates_per_batch > 1,
                 need_reference=self.objective.beta > 0,
+                need_entropy=self.objective.entropy_coef > 0,
             )
         batch.policy_totals = self._over_ranks(batch.policy_totals)
         batch.imitation_totals = self._over_ranks(batch.imitation_totals)
@@ -340,7 +341,9 @@ class CollaborativeReasoningModule(LightningModule):
                 )
             self._sum_gradients(parameters, bool(batches[name]))
             report["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
-            if not all(map(math.isfinite, (report.get("loss", 0.0), report["grad_norm"]))):
+            # A rank's loss is its part of the sum over ranks, and what is logged is the mean over ranks.
+            report["loss"] = report.get("loss", 0.0) * self.trainer.world_size
+            if self._on_any_rank(not math.isfinite(report["loss"] + report["grad_norm"])):
                 broken.append(name)
                 for parameter in parameters:
                     parameter.grad = None
@@ -385,15 +388,30 @@ class CollaborativeReasoningModule(LightningModule):
     def _sum_gradients(self, parameters: Sequence[nn.Parameter], has_signal: bool) -> None:
         if self.trainer.world_size == 1:
             return
-        some = torch.tensor(float(has_signal), device=parameters[0].device)
-        torch.distributed.all_reduce(some)
-        if not some:
+        if not self._on_any_rank(has_signal):
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([g.flatten() for g in grads])
         torch.distributed.all_reduce(flat)  # losses were divided by the totals over ranks, so gradients add up
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
+
+    def _on_any_rank(self, flag: bool) -> bool:
+        if self.trainer.world_size == 1:
+            return flag
+        raised = torch.tensor(float(flag), device=self.trainer.strategy.root_device)
+        torch.distributed.all_reduce(raised)
+        return bool(raised)
+
+    def _mean_over_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
+        """Means over the ranks that have a value, in one exchange for all metrics."""
+        if self.trainer.world_size == 1:
+            return metrics
+        values = torch.tensor(list(metrics.values()), dtype=torch.float32, device=self.trainer.strategy.root_device)
+        known = ~values.isnan()
+        sums = torch.stack([torch.where(known, values, 0.0), known.float()])
+        torch.distributed.all_reduce(sums)
+        return dict(zip(metrics, (sums[0] / sums[1]).tolist(), strict=True))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -426,8 +444,9 @@ class CollaborativeReasoningModule(LightningModule):
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             metrics[f"train/{group['name']}/lr"] = group["lr"]
+        metrics = self._mean_over_ranks(metrics)
         self.record = StepRecord(self.batches_done - 1, groups, metrics)
-        self.log_dict(metrics, batch_size=max(len(groups), 1), sync_dist=self.trainer.world_size > 1)
+        self.log_dict(metrics, batch_size=max(len(groups), 1))
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 

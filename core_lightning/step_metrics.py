@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from core_lightning.protocol.records import Group, Trace
 
+PEER_PHASES = ("sample", "rescue", "score", "backward")
+TEAM_PHASES = ("verify", "reward", "step")
+
 
 def step_metrics(
     groups: Sequence[Group],
@@ -54,7 +57,9 @@ def step_metrics(
         for name in ("loss", "grad_norm", "kl", "entropy", "clip_fraction", "ratio"):
             metrics[f"{prefix}/{name}"] = updates.get(peer, {}).get(name, math.nan)
     metrics.update({f"reward/{name}": value for name, value in terms.items()})
-    metrics.update({f"time/{phase}": value for phase, value in seconds.items()})
+    # All phases, also those that did not happen: ranks must log the same keys.
+    phases = [*TEAM_PHASES, *(f"{phase}/{peer}" for peer in peers for phase in PEER_PHASES)]
+    metrics.update({f"time/{phase}": seconds.get(phase, 0.0) for phase in phases})
     return metrics
 
 

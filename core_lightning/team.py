@@ -103,11 +103,11 @@ class Team:
     def _rescue(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
         settings = self.rounds
         first = settings.hint_fraction if settings.progressive else None
-        plan = plan_rescues(groups, self.peers, settings, seed=seed, fraction=first)
+        plan = plan_rescues(groups, self.peers, self.prompts, settings, seed=seed, fraction=first)
         self._attempt(plan, seed)
         if settings.progressive:
             missed = {(id(r.group), r.student) for r in plan if r.hint and not r.group.solved(r.student, "rescue")}
-            again = plan_rescues(groups, self.peers, settings, seed=seed, fraction=1.0)
+            again = plan_rescues(groups, self.peers, self.prompts, settings, seed=seed, fraction=1.0)
             self._attempt([r for r in again if (id(r.group), r.student) in missed], seed)
 
     def _attempt(self, plan: Sequence, seed: Sequence[object]) -> None:

@@ -37,13 +37,15 @@ class PeerBatch:
         return bool(self.policy or self.imitation)
 
 
-def freeze(peer: Peer, examples: Sequence[Example], *, need_old: bool, need_reference: bool) -> PeerBatch:
+def freeze(
+    peer: Peer, examples: Sequence[Example], *, need_old: bool, need_reference: bool, need_entropy: bool = False
+) -> PeerBatch:
     """Cut a peer's examples into micro-batches and score them under the policies that stay fixed.
 
     This happens for all peers before any of them takes a step.
     """
-    # An example without advantage still feels the KL term; without one it only costs time.
-    policy = [e for e in examples if not e.imitate and (need_reference or e.advantage != 0)]
+    # An example without advantage still feels the KL term and the entropy bonus; without them it only costs time.
+    policy = [e for e in examples if not e.imitate and (need_reference or need_entropy or e.advantage != 0)]
     imitation = [e for e in examples if e.imitate]
 
     def batches(part: list[Example], old: bool, reference: bool) -> list[FrozenBatch]:
@@ -84,13 +86,14 @@ def accumulate(
     Losses are divided by the totals of the whole step, so the cut into micro-batches does not matter.
 
     Returns:
-        The loss and the objective's diagnostics, summed over micro-batches.
+        The loss, summed over micro-batches, and the objective's diagnostics, means over the tokens computed here.
     """
     sums: dict[str, float] = {}
 
-    def add(values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+    def add(loss: Tensor, diagnostics: dict[str, Tensor], scale: float) -> None:
+        sums["loss"] = sums.get("loss", 0.0) + float(loss)
+        for name, value in diagnostics.items():
+            sums[name] = sums.get(name, 0.0) + float(value) * scale
 
     for frozen in batch.policy:
         examples = frozen.examples
@@ -107,7 +110,7 @@ def accumulate(
             total=batch.policy_totals,
         )
         backward(loss)
-        add({"loss": loss.detach(), **diagnostics})
+        add(loss.detach(), diagnostics, _to_local_mean(batch.policy_totals, batch.policy))
     for frozen in batch.imitation:
         examples = frozen.examples
         logprobs, _, mask = peer.logprobs(examples)
@@ -123,8 +126,13 @@ def accumulate(
         # A mean over few imitated traces must not weigh as much as a mean over all traces of the step.
         share = total.traces / max(total.traces + batch.policy_totals.traces, 1.0)
         backward(loss * share)
-        add({"loss": loss.detach() * share, **diagnostics})
+        add(loss.detach() * share, diagnostics, _to_local_mean(total, batch.imitation))
     return sums
+
+
+def _to_local_mean(total: Totals, computed: Sequence[FrozenBatch]) -> float:
+    # Diagnostics are divided by the tokens of the whole step: all ranks, and the examples that were not worth computing.
+    return total.tokens / sum(len(e.token_ids) for frozen in computed for e in frozen.examples)
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -121,16 +121,22 @@ def stop_token_ids(tokenizer: Any, network: Any) -> frozenset[int]:
     for source in (network.generation_config, network.config, text_config, tokenizer):
         value = getattr(source, "eos_token_id", None)
         ids.update([value] if isinstance(value, int) else (value or []))
-    if tokenizer.chat_template:
-        turn = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "ANSWER"}]
-        try:
-            after = tokenizer.apply_chat_template(turn, tokenize=False).rsplit("ANSWER", 1)[-1]
-        except Exception:  # a template may refuse such a conversation; the model's own list has to do
-            after = ""
-        specials = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
-        following = tokenizer(after, add_special_tokens=False)["input_ids"]
-        ids.update(following[:1] if following and following[0] in specials else [])
-    return frozenset(ids)
+    end_of_turn = turn_end_id(tokenizer)
+    return frozenset(ids if end_of_turn is None else ids | {end_of_turn})
+
+
+def turn_end_id(tokenizer: Any) -> int | None:
+    """The special token the chat template writes behind an assistant's turn, if there is one."""
+    if not tokenizer.chat_template:
+        return None
+    turn = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "ANSWER"}]
+    try:
+        after = tokenizer.apply_chat_template(turn, tokenize=False).rsplit("ANSWER", 1)[-1]
+    except Exception:  # a template may refuse such a conversation; the model's own list has to do
+        return None
+    specials = set(tokenizer.all_special_ids) | set(tokenizer.get_added_vocab().values())
+    following = tokenizer(after, add_special_tokens=False)["input_ids"]
+    return following[0] if following and following[0] in specials else None
 
 
 def _quantization(config: PeerConfig, dtype: torch.dtype) -> Any:
@@ -155,10 +161,10 @@ def _from_hub(load: Any, source: ModelSource, **options: Any) -> Any:
     except Exception as error:
         text = str(error)
         where = f"model {source.name_or_path!r}"
-        if re.search(r"gated|401|403|restricted", text, re.IGNORECASE):
-            mend = "it is gated: accept its terms on the hub and log in with `hf auth login`"
-        elif source.local:
+        if source.local:
             mend = f"it cannot be read ({first_line(error)})"
+        elif re.search(r"\b(gated|401|403|restricted)\b", text, re.IGNORECASE):
+            mend = "it is gated: accept its terms on the hub and log in with `hf auth login`"
         elif re.search(r"connect|offline|resolve|timed? ?out|couldn't", text, re.IGNORECASE):
             mend = "the hub cannot be reached; check the network, or give a local folder"
         elif re.search(r"not a (local folder|valid)|404|not found", text, re.IGNORECASE):
@@ -182,4 +188,5 @@ __all__ = [
     "reference_name",
     "resolve",
     "stop_token_ids",
+    "turn_end_id",
 ]

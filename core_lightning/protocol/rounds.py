@@ -8,9 +8,10 @@ The peers are anything that can encode, cut and sample (``RolloutPeer``); no mod
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
@@ -137,6 +138,7 @@ class Rescue:
 def plan_rescues(
     groups: Sequence[Group],
     peers: Mapping[str, RolloutPeer],
+    prompts: PromptSettings,
     settings: RoundSettings,
     *,
     seed: Sequence[object],
@@ -147,6 +149,7 @@ def plan_rescues(
     Args:
         groups: After the cold round; ``trace.reward`` is set if the teacher policy reads it.
         peers: The team; hints are cut in each student's own tokens.
+        prompts: Templates; a hint is cut further until the prompt with it fits the student.
         settings: Who is a student, who teaches and what a hint is.
         seed: Key of this step's randomness (hint probability, round-robin start).
         fraction: Share of the derivation to show instead of the configured one (progressive hints).
@@ -160,6 +163,7 @@ def plan_rescues(
                 draw = random.Random(trace_seed(*seed, group.problem.id, name, "hint"))
                 teacher = choose_teacher(group, name, settings.teacher, draw)
                 hint = teacher and make_hint(teacher, group.problem, peer, settings, fraction)
+                hint = hint and fitting_hint(hint, group.problem, peer, prompts)
                 if settings.students == "failed":
                     if hint:
                         plan.append(Rescue(group, name, hint))
@@ -203,7 +207,7 @@ def choose_teacher(group: Group, student: str, policy: TeacherPolicy, draw: rand
     if not correct:
         return None
     if policy == "total_reward":
-        return max(correct, key=lambda t: t.reward)
+        return max(correct, key=known_reward)
     if policy == "correctness":
         return max(correct, key=lambda t: t.terms.get("correctness") or 0.0)
     if policy == "shortest":
@@ -211,6 +215,11 @@ def choose_teacher(group: Group, student: str, policy: TeacherPolicy, draw: rand
     names = list(dict.fromkeys(t.peer for t in correct))
     turn = names[draw.randrange(len(names))]
     return next(t for t in correct if t.peer == turn)
+
+
+def known_reward(trace: Trace) -> float:
+    """Reward to compare traces by: one without an opinion stands last, where NaN would stand anywhere."""
+    return -math.inf if math.isnan(trace.reward) else trace.reward
 
 
 def make_hint(
@@ -229,6 +238,21 @@ def make_hint(
     if not text:
         return None
     return Hint(text, teacher.peer, teacher.index, leaks_answer(text, problem.answer, problem.kind))
+
+
+def fitting_hint(hint: Hint, problem: Problem, student: RolloutPeer, prompts: PromptSettings) -> Hint | None:
+    """The hint, cut until the prompt with it fits the student's room; None when nothing of it fits."""
+
+    def excess(text: str) -> int:
+        return len(student.encode(prompts.render(problem, text))) - student.room()
+
+    if excess(hint.text) <= 0:
+        return hint
+    for tokens in range(-excess(""), 0, -1):  # a cut text may be encoded longer than its part of the whole
+        text = student.cut(hint.text, tokens).strip()
+        if text and excess(text) <= 0:
+            return replace(hint, text=text, leaks=leaks_answer(text, problem.answer, problem.kind))
+    return None
 
 
 def _first_part(text: str, fraction: float) -> str:
