@@ -33,12 +33,13 @@ _FILLER = re.compile(
 )
 # Where the reason begins: "12 because ...", "12, which is ...", "12 (twelve)".
 _REASON = re.compile(
-    r"\b(?:because|since|which|where|when|so|as|for|given|after|that)\b|,\s+(?!or\b|(?:and|or)\s+\W*\d)(?=[A-Za-z]{2})"
+    r"\b(?:because|since|which|where|when|so|as|for|given|after|that)\b|(?<!\\),\s+(?!or\b|(?:and|or)\s+\W*\d)(?=[A-Za-z]{2})"
     r"|\s[-–—]+\s+(?=[A-Za-z]{2})|\(\s*(?!or\b)(?=[A-Za-z]{2})",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?<![<>!\\])=|\\approx(?![A-Za-z])|\\(?:implies|Rightarrow|to)(?![A-Za-z])|[≈⇒→]")
-_ALTERNATIVE = re.compile(r"(?:\s*(?:(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|;|,(?!\d{3}(?!\d)))\s*)+")
+# A comma separates unless it groups digits (1,000 or 1{,}000) or is a LaTeX space (3\,cm).
+_ALTERNATIVE = re.compile(r"(?:\s*(?:(?<![A-Za-z\\])(?:or|and)(?![A-Za-z])|;|(?<![{\\]),(?!\d{3}(?!\d)))\s*)+")
 _ASIDE = re.compile(r"\s+\(|\)$")
 _OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])")
 
