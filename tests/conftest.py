@@ -1,5 +1,33 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny
 from hypothesis import settings
 
 # Time limits on single examples only measure how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a tiny model by its architecture's name, saved on first use: ``llama``, ``neox``, ``gemma3``, ..."""
+    root = tmp_path_factory.mktemp("tiny")
+
+    def folder(name: str) -> Path:
+        if not (root / name).exists():
+            getattr(tiny, f"save_{name}")(root / name)
+        return root / name
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def llama_folder(tiny_folder: Callable[[str], Path]) -> Path:
+    return tiny_folder("llama")
+
+
+@pytest.fixture(scope="session")
+def neox_folder(tiny_folder: Callable[[str], Path]) -> Path:
+    return tiny_folder("neox")

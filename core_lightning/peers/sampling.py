@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from core_lightning.peers.config import GenerationSettings
+from core_lightning.peers.prefill import prefill
+from core_lightning.peers.scoring import LogitHead
 
 _BLOCK = 512
 #: Rejections after which the few rows that are left are sorted; with top-p 0.9 one row in 10^8 gets there.
@@ -83,7 +85,7 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, seeds: Tenso
     blocks = weights.view(rows, -1, _BLOCK)
     cumulative = blocks.sum(-1).double().cumsum(-1)
     total = cumulative[:, -1]
-    last = torch.searchsorted(cumulative, total[:, None])  # the last block with any weight
+    last = torch.searchsorted(cumulative, total[:, None].contiguous())  # the last block with any weight
 
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     pending = torch.arange(rows, device=logits.device)
@@ -124,7 +126,8 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, seeds: Tenso
 
 @torch.no_grad()
 def sample(
-    network: Any,
+    backbone: Any,
+    head: LogitHead,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[Sequence[int]],
     settings: GenerationSettings,
@@ -136,7 +139,8 @@ def sample(
     """Sample completions of many prompts, as many of each as it has seeds.
 
     Args:
-        network: A transformers causal model (or PEFT model) in evaluation mode.
+        backbone: A transformers model without its head, adapter included, in evaluation mode.
+        head: Its head.
         prompts: Token ids of each prompt.
         seeds: For each prompt one seed per completion.
         settings: Temperature, nucleus, limits and stop strings.
@@ -150,7 +154,8 @@ def sample(
     results: list[list[SampledTokens]] = [[] for _ in prompts]
     for batch in _batches(prompts, seeds, settings):
         sampled = _sample_batch(
-            network,
+            backbone,
+            head,
             [prompts[i] for i in batch],
             [seeds[i] for i in batch],
             settings,
@@ -179,7 +184,8 @@ def _batches(
 
 
 def _sample_batch(
-    network: Any,
+    backbone: Any,
+    head: LogitHead,
     prompts: list[Sequence[int]],
     seeds: list[Sequence[int]],
     settings: GenerationSettings,
@@ -188,29 +194,14 @@ def _sample_batch(
     pad_id: int,
     tokenizer: Any,
 ) -> list[list[SampledTokens]]:
-    from transformers import DynamicCache
-
-    device = network.device
-    longest = max(map(len, prompts))
-    padded = [[pad_id] * (longest - len(p)) + list(p) for p in prompts]
-    masked = [[0] * (longest - len(p)) + [1] * len(p) for p in prompts]
-    ids, mask = torch.tensor(padded, device=device), torch.tensor(masked, device=device)
-    cache = DynamicCache(config=network.config.get_text_config())
-    prefill = network(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=(mask.cumsum(-1) - 1).clamp_(min=0),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
+    device = backbone.device
     # The K samples of a prompt share its prefill: from here on a row is a completion.
     source = torch.tensor([i for i, s in enumerate(seeds) for _ in s], device=device)
-    logits = prefill.logits[:, -1][source]
-    cache.batch_select_indices(source)
+    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens).spread(source)
+    cache, columns, position = start.cache, start.mask.shape[1], start.lengths
+    logits = head.logits(start.last)
     # Room for the whole completion: a step only looks at a longer slice.
-    mask = torch.cat([mask[source], mask.new_ones(len(source), settings.max_new_tokens)], dim=1)
-    position = torch.tensor([len(p) for p in prompts], device=device)[source]
+    mask = torch.cat([start.mask, start.mask.new_ones(len(source), settings.max_new_tokens)], dim=1)
     row_seeds = torch.tensor([s for group in seeds for s in group], dtype=torch.int64, device=device)
     alive = torch.arange(len(source), device=device)
     stops = torch.tensor(sorted(stop_ids), device=device)
@@ -239,13 +230,14 @@ def _sample_batch(
             live = (~finished).nonzero().squeeze(1)
             cache.batch_select_indices(live)
             alive, drawn, mask, position, finished = alive[live], drawn[live], mask[live], position[live], finished[live]
-        logits = network(
+        hidden = backbone(
             input_ids=drawn[:, None],
-            attention_mask=mask[:, : longest + step + 1],
+            attention_mask=mask[:, : columns + step + 1],
             position_ids=position[:, None] + step,
             past_key_values=cache,
             use_cache=True,
-        ).logits[:, -1]
+        ).last_hidden_state
+        logits = head.logits(hidden[:, -1])
 
     rows = iter(zip(tokens, logprobs, stopped, strict=True))
     return [[SampledTokens(*next(rows)) for _ in group] for group in seeds]

@@ -1,0 +1,77 @@
+"""Slow and obvious: what sampling and scoring must agree with. No cache, no padding, no chunks, one sequence at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerConfig
+from core_lightning.peers.sampling import sample_tokens
+
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Scored:
+    prompt_ids: list[int]
+    token_ids: list[int]
+    advantage: float = 0.0
+    weight: float = 1.0
+
+
+def make_peer(folder: Path, name: str = "a", *, base: Peer | None = None, wake: bool = True, **options: object) -> Peer:
+    """A peer in float32 with an adapter that does something, as after some training."""
+    options = {
+        "quantization": "none",
+        "dtype": "float32",
+        "lora": LoraSettings(r=4, targets="all-linear"),
+        "generation": GenerationSettings(max_new_tokens=12, temperature=0.8),
+    } | options
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        peer = Peer(name, PeerConfig(str(folder), **options), CPU, base=base)  # type: ignore[arg-type]
+        if wake:
+            wake_adapter(peer)
+    return peer
+
+
+def wake_adapter(peer: Peer, seed: int = 0) -> None:
+    """Random numbers in place of the zeros that B starts with."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in peer.adapter_parameters().items():
+            if "lora_B" in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
+
+
+def naive_logits(network: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:
+    """Full logits of one sequence, ``Tensor[tokens, vocabulary]``."""
+    return network(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+
+
+def naive_logprobs(peer: Peer, sequence: Scored, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and entropies of one completion from the full logits, in float64."""
+    with peer.policy():
+        logits = naive_logits(peer.network, [*sequence.prompt_ids, *sequence.token_ids]).double() / temperature
+    start = len(sequence.prompt_ids) - 1
+    logp = torch.log_softmax(logits[start:-1], dim=-1)
+    return logp.gather(1, torch.tensor(sequence.token_ids)[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+
+
+@torch.no_grad()
+def naive_sample(peer: Peer, prompt: list[int], seed: int) -> tuple[list[int], list[float]]:
+    """One completion, its whole history run through the network for every token."""
+    settings = peer.config.generation
+    ids, logprobs = list(prompt), []
+    with peer.policy():
+        for step in range(settings.max_new_tokens):
+            logits = naive_logits(peer.network, ids)[-1:]
+            token, logprob = sample_tokens(logits, settings.temperature, settings.top_p, torch.tensor([seed]), step)
+            ids.append(int(token))
+            logprobs.append(float(logprob))
+            if int(token) in peer.stop_ids:
+                break
+    return ids[len(prompt) :], logprobs
