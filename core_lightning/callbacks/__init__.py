@@ -2,17 +2,23 @@
 
 from core_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
 from core_lightning.callbacks.metrics_csv import MetricsCsv
+from core_lightning.callbacks.rescue_progress_bar import RescueProgressBar
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.run_folder import RunFolder, RunFolderError, check_run_folder
+from core_lightning.callbacks.run_report import RunReport
+from core_lightning.callbacks.run_summary import RunSummary
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.callbacks.trace_log import TraceLog
 
 __all__ = [
     "AdapterCheckpoint",
     "MetricsCsv",
+    "RescueProgressBar",
     "RescueRateCallback",
     "RunFolder",
     "RunFolderError",
+    "RunReport",
+    "RunSummary",
     "TeamPassAtKCallback",
     "TraceLog",
     "check_run_folder",

@@ -96,9 +96,9 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
 
     Per peer ``<peer>/pass_at_1``, ``<peer>/pass_at_<k>``, at the team's budget ``<peer>/pass_at_<M*k>`` (NaN with fewer
     samples than that), ``completion_tokens``, ``truncated`` and ``no_answer``; for the team ``team_pass_at_<k>``,
-    ``majority_vote``, ``all_fail``, and the chance level of blind guesses ``chance_pass_at_<k>`` and
-    ``chance_pass_at_<M*k>``. With two peers or more also ``equal_budget`` (the best single peer at M*k),
-    ``collaboration_gain``, ``agreement_accuracy``, ``agreement_coverage`` and ``phi``.
+    ``majority_vote``, ``all_fail``, and the chance levels of 1, k and M*k blind guesses, ``chance_pass_at_<n>``. With
+    two peers or more also ``equal_budget`` (the best single peer at M*k), ``collaboration_gain``,
+    ``agreement_accuracy``, ``agreement_coverage`` and ``phi``.
 
     Args:
         scores: Problems, each once.
@@ -123,7 +123,7 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
     columns[f"team_pass_at_{k}"] = team
     columns["majority_vote"] = torch.tensor([s.vote for s in scores], dtype=torch.float64)
     columns["all_fail"] = (c == 0).all(1).double()
-    for allowed in dict.fromkeys((k, budget)):
+    for allowed in dict.fromkeys((1, k, budget)):
         guesses = [chance_pass_at_k(s.chance, allowed) for s in scores]
         columns[f"chance_pass_at_{allowed}"] = torch.tensor(guesses, dtype=torch.float64)
     if len(peers) > 1:

@@ -1,0 +1,136 @@
+"""What all pictures of a run share: colours on light and dark pages, axes and smoothed curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core_lightning.callbacks.evaluation import Evaluation
+
+Axes = Any
+Figure = Any
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours on one kind of page."""
+
+    ink: str
+    faint: str
+    grid: str
+    page: str
+    peers: tuple[str, ...]
+    team: str
+    rescue: str
+
+
+LIGHT = Theme(
+    ink="#1b2430",
+    faint="#6b7684",
+    grid="#e3e7ec",
+    page="#ffffff",
+    peers=("#2b6cd9", "#e07b2c", "#7a4fc4", "#2f9c8a"),
+    team="#1b2430",
+    rescue="#c2306b",
+)
+DARK = Theme(
+    ink="#e6ebf2",
+    faint="#93a0b1",
+    grid="#2c3644",
+    page="#161c25",
+    peers=("#6aa5ff", "#f5a15a", "#b395f5", "#5cc9b5"),
+    team="#f2f5f9",
+    rescue="#ff7eab",
+)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What the figures are drawn from."""
+
+    peers: Sequence[str]
+    columns: Mapping[str, Sequence[float]]
+    """Metrics of every step, see :class:`core_lightning.callbacks.step_history.StepHistory`."""
+    history: Sequence[Evaluation]
+    """Evaluations in validation, oldest first."""
+
+
+def smooth(values: Sequence[float], window: int) -> list[float]:
+    """Centred moving average over ``window`` values that leaves NaN out; at the ends over what is there."""
+    half = window // 2
+    averaged = []
+    for i in range(len(values)):
+        near = [v for v in values[max(0, i - half) : i + half + 1] if math.isfinite(v)]
+        averaged.append(sum(near) / len(near) if near else math.nan)
+    return averaged
+
+
+def style(theme: Theme) -> dict[str, Any]:
+    """Settings of matplotlib for a theme."""
+    return {
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "text.color": theme.ink,
+        "axes.labelcolor": theme.faint,
+        "axes.edgecolor": theme.grid,
+        "axes.facecolor": theme.page,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": theme.grid,
+        "xtick.color": theme.faint,
+        "ytick.color": theme.faint,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "figure.facecolor": theme.page,
+        "legend.frameon": False,
+        "legend.fontsize": 9,
+        "lines.solid_capstyle": "round",
+    }
+
+
+def canvas(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of a size in inches, and its axes row by row."""
+    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+
+    figure = Canvas(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def peer_colors(run: RunData, theme: Theme) -> dict[str, str]:
+    """A colour for every peer."""
+    return {peer: theme.peers[i % len(theme.peers)] for i, peer in enumerate(run.peers)}
+
+
+def percent_axis(axes: Axes) -> None:
+    """Put 0 to 100 percent on the vertical axis."""
+    axes.set_ylim(-3, 103)
+    axes.set_yticks([0, 25, 50, 75, 100])
+    axes.set_ylabel("percent")
+
+
+def step_axis(axes: Axes, label: str = "training step") -> None:
+    """Put whole steps on the horizontal axis."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_xlabel(label)
+
+
+def curve(
+    axes: Axes, steps: Sequence[float], values: Sequence[float], color: str, label: str, scale: float = 1
+) -> None:
+    """Faint dots for the values of the steps and a bold line for their moving average."""
+    scaled = [scale * v for v in values]
+    window = max(1, len(scaled) // 12) | 1
+    axes.plot(steps, scaled, ".", color=color, alpha=0.28, markersize=5, markeredgewidth=0)
+    axes.plot(
+        steps, smooth(scaled, window), color=color, linewidth=2.2, label=label, marker="o" if len(steps) < 3 else ""
+    )

@@ -1,0 +1,111 @@
+"""A progress bar that shows whether peers rescue each other, and plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+from core_lightning.callbacks.rescue_rate import RescueRateCallback
+from core_lightning.callbacks.siblings import find_callback
+from core_lightning.callbacks.tables import percent
+
+
+class RescueProgressBar(RichProgressBar):
+    """Rescue rate, solved share of the team and of every peer, tokens per second, and where the step's time went.
+
+    Args:
+        refresh_rate: Redraws per second.
+        every_n_steps: Steps between lines where the output is no terminal (a file, a CI log).
+    """
+
+    def __init__(self, refresh_rate: int = 2, every_n_steps: int = 1) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        if every_n_steps < 1:
+            raise ValueError(f"progress_bar.every_n_steps is {every_n_steps}; set it to 1 or more")
+        self.every_n_steps = every_n_steps
+        self._lines = False
+        self._began = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Choose between a live bar and lines."""
+        super().setup(trainer, pl_module, stage)
+        from rich import get_console  # noqa: PLC0415
+
+        self._lines = trainer.is_global_zero and not get_console().is_terminal
+        if self._lines:
+            self.disable()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Draw, or print a line."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        done = pl_module.batches_done
+        if self._lines and (done % self.every_n_steps == 0 or trainer.is_last_batch):
+            total = trainer.estimated_stepping_batches
+            of = f"/{int(total)}" if math.isfinite(total) else ""
+            parts = [f"{name} {value}" for name, value in self._parts(trainer, pl_module).items()]
+            print(" · ".join([f"step {done}{of}", f"{time.perf_counter() - self._began:.1f} s", *parts]), flush=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Leave the console to the tables."""
+        self._stop_progress()
+
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
+        """What stands behind the bar: what is logged with ``prog_bar=True``, and the team's figures."""
+        items = super().get_metrics(trainer, pl_module)
+        items.pop("v_num", None)
+        return {**items, **self._parts(trainer, pl_module)}
+
+    def _parts(self, trainer: Trainer, pl_module: Any) -> dict[str, str]:
+        counts = find_callback(trainer, RescueRateCallback)
+        rescues = (sum(counts.rescued.values()), sum(counts.hinted.values())) if counts is not None else None
+        return progress_parts(pl_module.record.metrics, list(pl_module.peer_configs), rescues)
+
+
+def progress_parts(
+    metrics: Mapping[str, float], peers: list[str], rescues: tuple[int, int] | None = None
+) -> dict[str, str]:
+    """Short texts about the last step, by name.
+
+    Args:
+        metrics: Of the step, as :func:`core_lightning.step_metrics.step_metrics` names them.
+        peers: Names of the peers.
+        rescues: Rescued and hinted pairs since the first step.
+    """
+    if not metrics:
+        return {}
+    parts = {}
+    if rescues is not None and rescues[1]:
+        parts["rescued"] = f"{rescues[0]}/{rescues[1]}"
+    parts["solved"] = _share(metrics.get("train/team_solved", math.nan))
+    parts |= {peer: _share(metrics.get(f"train/{peer}/accuracy", math.nan)) for peer in peers}
+    speeds = [metrics.get(f"train/{peer}/tokens_per_second", math.nan) for peer in peers]
+    if speeds := [s for s in speeds if math.isfinite(s)]:
+        parts["tokens/s"] = "+".join(f"{speed:.0f}" for speed in speeds)
+    if times := busiest(metrics):
+        parts["time"] = " ".join(f"{phase} {_share(share)}" for phase, share in times)
+    return parts
+
+
+def busiest(metrics: Mapping[str, float], count: int = 3) -> list[tuple[str, float]]:
+    """The phases that took most of a step's measured time, with their share of it."""
+    spent: dict[str, float] = {}
+    for name, seconds in metrics.items():
+        if name.startswith("time/"):
+            phase = name.split("/")[1]
+            spent[phase] = spent.get(phase, 0.0) + seconds
+    total = sum(spent.values())
+    ranked = sorted(spent.items(), key=lambda item: -item[1])
+    return [(phase, seconds / total) for phase, seconds in ranked[:count]] if total else []
+
+
+def _share(value: float) -> str:
+    return f"{percent(value).split('.')[0]}%"

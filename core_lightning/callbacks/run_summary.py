@@ -1,0 +1,63 @@
+"""What a run did, printed when it ends: before and after, rescues to read, and where the time went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from core_lightning.callbacks.rescue_rate import RescueRateCallback
+from core_lightning.callbacks.siblings import find_callback
+from core_lightning.callbacks.step_history import StepHistory, phase_seconds
+from core_lightning.callbacks.tables import (
+    Table,
+    before_after_table,
+    first_and_last,
+    profile_table,
+    rescue_rates_table,
+    rescues_table,
+    to_rich,
+)
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+
+
+class RunSummary(StepHistory):
+    """Prints the tables of a run at its end, also when it is interrupted with Ctrl-C.
+
+    Args:
+        rescues: How many rescues to show.
+    """
+
+    def __init__(self, rescues: int = 5) -> None:
+        super().__init__()
+        if rescues < 0:
+            raise ValueError(f"summary.rescues is {rescues}; set it to 0 or more")
+        self.rescues = rescues
+
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Print all tables."""
+        if trainer.is_global_zero:
+            from rich import get_console  # noqa: PLC0415
+
+            for table in run_tables(trainer, self, list(pl_module.peer_configs), self.rescues):
+                get_console().print(to_rich(table))
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Print what there is when the user stops the run."""
+        if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == "fit":
+            self.on_fit_end(trainer, pl_module)
+
+
+def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: int) -> Iterator[Table]:
+    """The tables of a run, those left out that have nothing to show."""
+    evaluations = find_callback(trainer, TeamPassAtKCallback)
+    if evaluations is not None and (ends := first_and_last(evaluations.history)):
+        yield before_after_table(*ends)
+    counts = find_callback(trainer, RescueRateCallback)
+    if counts is not None and any(counts.hinted.values()):
+        yield rescue_rates_table(counts.figures(), counts.hinted, counts.rescued)
+        if counts.rescues and rescues:
+            yield rescues_table(counts.rescues, rescues)
+    if steps.columns["step"]:
+        yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]))

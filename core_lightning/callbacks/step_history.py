@@ -1,0 +1,74 @@
+"""What every training step measured, kept in memory and in checkpoints for tables and figures at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+PHASES = ("sample", "verify", "reward", "rescue", "score", "backward", "step")
+
+
+class StepHistory(Callback):
+    """Base of callbacks that look back on the steps of a run.
+
+    Attributes:
+        columns: Metrics by name, one value per step in ``columns["step"]``, NaN where a step did not have one.
+            ``time/total`` is the wall-clock time of the step.
+    """
+
+    prefixes: ClassVar[tuple[str, ...]] = ("time/",)
+    """Beginnings of the metric names that are kept."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, list[float]] = {"step": []}
+        self._began = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the step's metrics."""
+        metrics = {n: v for n, v in pl_module.record.metrics.items() if n.startswith(self.prefixes)}
+        metrics |= {"step": float(pl_module.record.step), "time/total": time.perf_counter() - self._began}
+        steps = len(self.columns["step"])
+        for name in metrics.keys() - self.columns.keys():
+            self.columns[name] = [math.nan] * steps
+        for name, column in self.columns.items():
+            column.append(float(metrics.get(name, math.nan)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All columns."""
+        return {name: torch.tensor(column, dtype=torch.float64) for name, column in self.columns.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue the columns of the run that is resumed."""
+        self.columns = {name: column.tolist() for name, column in state_dict.items()}
+
+
+def phase_seconds(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
+    """Mean seconds per step by phase, and within it by peer; work done for all peers at once goes under an empty name.
+
+    The phase ``other`` is what no stopwatch saw. Phases of peers that work at the same time add up to more than the
+    step.
+    """
+    seconds: dict[str, dict[str, float]] = {}
+    for name, column in columns.items():
+        if name.startswith("time/") and name != "time/total":
+            phase, _, peer = name.removeprefix("time/").partition("/")
+            seconds.setdefault(phase, {})[peer] = _total(column) / max(len(column), 1)
+    spent = sum(sum(by_peer.values()) for by_peer in seconds.values())
+    total = columns.get("time/total", [])
+    if total and (rest := _total(total) / len(total) - spent) > 0:
+        seconds["other"] = {"": rest}
+    known = [phase for phase in PHASES if phase in seconds]
+    return {phase: seconds[phase] for phase in [*known, *(p for p in seconds if p not in known)]}
+
+
+def _total(column: Sequence[float]) -> float:
+    return math.fsum(v for v in column if math.isfinite(v))

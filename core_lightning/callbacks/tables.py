@@ -1,0 +1,175 @@
+"""The tables of a run as plain rows, drawn by rich on a console and by the report as HTML."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core_lightning.callbacks.evaluation import Evaluation, Figure, difference
+from core_lightning.callbacks.rescue_rate import Rescue
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a title."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    note: str = ""
+    text: bool = False
+    """The cells hold running text instead of numbers."""
+    emphasized: list[int] = field(default_factory=list)
+    """Indices of the rows that matter most."""
+
+
+def percent(value: float, sign: bool = False) -> str:
+    """A share in percent, one decimal; a dash where undefined."""
+    return f"{100 * value:{'+' if sign else ''}.1f}" if math.isfinite(value) else "–"
+
+
+def with_interval(figure: Figure, sign: bool = False) -> str:
+    """A share in percent with its interval in brackets."""
+    if not math.isfinite(figure["value"]):
+        return "–"
+    shown = percent(figure["value"], sign)
+    if not math.isfinite(figure["low"]):
+        return shown
+    return f"{shown} [{percent(figure['low'], sign)}, {percent(figure['high'], sign)}]"
+
+
+def sampled_k(evaluation: Evaluation) -> int:
+    """The k that an evaluation was made with."""
+    return next(int(m[1]) for n in evaluation["values"] if (m := re.fullmatch(r"team_pass_at_(\d+)", n)))
+
+
+def peer_names(evaluation: Evaluation) -> list[str]:
+    """The peers of an evaluation, in the team's order."""
+    return [name.removesuffix("/pass_at_1") for name in evaluation["values"] if name.endswith("/pass_at_1")]
+
+
+def first_and_last(history: Sequence[Evaluation]) -> tuple[Evaluation, Evaluation] | None:
+    """The first and the latest evaluation in validation, the same one if there was only one."""
+    runs = [e for e in history if e["stage"] == "val"]
+    return (runs[0], runs[-1]) if runs else None
+
+
+def before_after_table(before: Evaluation, after: Evaluation) -> Table:
+    """Pass@k of peers and team before and after, beside chance and one peer alone at the team's budget."""
+    values, peers, k = after["values"], peer_names(after), sampled_k(after)
+    budget, team = len(peers) * k, len(peers) > 1
+    rows: list[tuple[str, str, str, str]] = []  # label, figure, chance level, what one peer does with the team's budget
+    for peer in peers:
+        own = f"{peer}/pass_at_{budget}"
+        rows += [
+            (f"{peer}  Pass@{s}", f"{peer}/pass_at_{s}", f"chance_pass_at_{s}", own) for s in dict.fromkeys((1, k))
+        ]
+    if team:
+        rows += [
+            (f"Team Pass@{k}", f"team_pass_at_{k}", f"chance_pass_at_{budget}", "equal_budget"),
+            (f"Majority vote of {budget}", "majority_vote", "chance_pass_at_1", ""),
+            ("Agreement gate, accuracy", "agreement_accuracy", "chance_pass_at_1", ""),
+            ("Agreement gate, coverage", "agreement_coverage", "", ""),
+            ("All peers fail", "all_fail", "", ""),
+        ]
+    guessing = values[f"chance_pass_at_{budget}"]["value"] > 0
+    single = after is before
+    columns = (
+        ["", f"step {after['step']}"] if single else ["", f"step {before['step']}", f"step {after['step']}", "change"]
+    )
+    columns += [f"one peer, {budget} samples"] * team + ["chance"] * guessing
+    cells = []
+    for label, name, chance, alone in rows:
+        row = [label, with_interval(values[name])]
+        if not single:
+            row[1:1] = [with_interval(before["values"][name])]
+            row.append(with_interval(difference(before, after, name), sign=True))
+        row += [percent(values[alone]["value"]) if alone in values else ""] * team
+        row += [percent(values[chance]["value"]) if chance else ""] * guessing
+        cells.append(row)
+    title = f"{len(after['ids'])} held-out problems, percent"
+    note = "In brackets: bootstrap 95 % interval over problems; of a change, paired over the same problems."
+    if team:
+        gain, phi = values["collaboration_gain"], values["phi"]["value"]
+        note += f" Team Pass@{k} minus the best single peer at the same budget: {with_interval(gain, sign=True)}."
+        note += f" Correlation of failures (phi): {phi:.2f}." if math.isfinite(phi) else ""
+    return Table(title, columns, cells, note, emphasized=[i for i, r in enumerate(rows) if r[1].startswith("team_")])
+
+
+def rescues_table(rescues: Sequence[Rescue], count: int = 5, width: int = 220) -> Table:
+    """The first rescues, readable: what was asked, what went wrong, what helped, what then came out."""
+
+    def short(text: str) -> str:
+        line = " ".join(text.split())
+        return line if len(line) <= width else line[: width - 1] + "…"
+
+    rows = [
+        [
+            short(r["question"]),
+            f"{r['student']}: {r['wrong_answer'] or 'no answer'}  (gold {r['gold']})",
+            f"{r['teacher']}: {short(r['hint'])}",
+            short(r["text"]),
+        ]
+        for r in rescues[:count]
+    ]
+    return Table("Rescues", ["question", "cold answer", "hint", "after the hint"], rows, text=True)
+
+
+def rescue_rates_table(figures: Mapping[str, Figure], hinted: Mapping[str, int], rescued: Mapping[str, int]) -> Table:
+    """Rescue rate of every peer and of the team over the run."""
+    hints = {**hinted, "team": sum(hinted.values())}
+    rescues = {**rescued, "team": sum(rescued.values())}
+    rows = [[name, str(hints[name]), str(rescues[name]), with_interval(figures[name])] for name in figures]
+    return Table(
+        "Rescue rate over the run",
+        ["", "hinted", "rescued", "rate, percent"],
+        rows,
+        "Pairs of a problem and a peer that failed it cold, while another peer solved it.",
+        emphasized=[len(rows) - 1],
+    )
+
+
+def profile_table(seconds: Mapping[str, Mapping[str, float]], peers: Sequence[str], steps: int) -> Table:
+    """Seconds of a mean step by phase and peer, and the phase's share.
+
+    Args:
+        seconds: As :func:`core_lightning.callbacks.step_history.phase_seconds` gives it.
+        peers: Columns.
+        steps: Number of steps the means are over.
+    """
+    total = sum(sum(by_peer.values()) for by_peer in seconds.values())
+    rows = []
+    for phase, by_peer in seconds.items():
+        spent = sum(by_peer.values())
+        own = [f"{by_peer[p]:.2f}" if p in by_peer else "" for p in peers]
+        rows.append([phase, *own, f"{spent:.2f}", percent(spent / total) if total else "–"])
+    rows.append(["all", *[f"{sum(s.get(p, 0.0) for s in seconds.values()):.2f}" for p in peers], f"{total:.2f}", ""])
+    columns = ["", *peers, "together", "share, percent"]
+    note = "Work done for all peers at once (verify, reward, step) stands under together only."
+    return Table(f"Seconds per step, mean of {steps} steps", columns, rows, note, emphasized=[len(rows) - 1])
+
+
+def to_rich(table: Table) -> RichTable:
+    """A table for a console."""
+    from rich import box  # noqa: PLC0415
+    from rich.table import Table as RichTable  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    drawn = RichTable(
+        title=Text(table.title), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, show_lines=table.text
+    )
+    if table.note:
+        drawn.caption, drawn.caption_justify = Text(table.note), "left"
+    for i, column in enumerate(table.columns):
+        numeric = i > 0 and not table.text
+        # Model text may hold square brackets, so cells are Text and never markup.
+        drawn.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", no_wrap=False)
+    for i, row in enumerate(table.rows):
+        drawn.add_row(*map(Text, row), style="bold" if i in table.emphasized else "")
+    return drawn
