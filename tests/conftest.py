@@ -9,6 +9,21 @@ from hypothesis import settings
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
+KNOWN_WARNINGS = (
+    # Of the libraries about each other, on every run.
+    "ignore:.*torch.jit.script_method.*:DeprecationWarning",
+    "ignore:.*is_gradient_checkpointing.*:FutureWarning",
+    "ignore:fan_in_fan_out is set to False:UserWarning",
+    "ignore:.*treespec, LeafSpec.*",
+    "ignore:Found .* module\\(s\\) in eval mode",
+    "ignore:.*does not have many workers.*",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for warning in KNOWN_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
