@@ -19,11 +19,15 @@ from core_lightning.callbacks.plotting import (
     curve,
     peer_colors,
     percent_axis,
+    smooth,
     step_axis,
     style,
+    window_of,
 )
 from core_lightning.callbacks.step_history import phase_seconds
 from core_lightning.callbacks.tables import peer_names, sampled_k
+
+DPI = 150
 
 
 def draw_figures(run: RunData, folder: Path) -> dict[str, str]:
@@ -44,7 +48,7 @@ def draw_figures(run: RunData, folder: Path) -> dict[str, str]:
                 if figure is None:
                     break
                 FigureCanvasAgg(figure)
-                figure.savefig(folder / f"{name}{suffix}.png", dpi=150)
+                figure.savefig(folder / f"{name}{suffix}.png", dpi=DPI)
                 captions[name] = caption
     return captions
 
@@ -63,7 +67,7 @@ def draw_learning(run: RunData, theme: Theme) -> Figure | None:
         return None
     rescues = run.columns.get("train/rescue_rate", [])
     hinted = any(map(math.isfinite, rescues))
-    figure, panels = canvas(12.4, 3.9, 1 + hinted + bool(run.history))
+    figure, panels = canvas(10.6, 3.5, 1 + hinted + bool(run.history))
     solved = panels.pop(0)
     solved.set_title("Solved in training, cold prompt")
     for peer in run.peers:
@@ -74,17 +78,21 @@ def draw_learning(run: RunData, theme: Theme) -> Figure | None:
     step_axis(solved)
     solved.legend(loc="best")
     if hinted:
-        rate = panels.pop(0)
-        rate.set_title("Rescue rate")
-        for peer in run.peers:
-            curve(rate, steps, run.columns[f"train/{peer}/rescue_rate"], colors[peer], peer, 100)
-        curve(rate, steps, rescues, theme.rescue, "team", 100)
-        percent_axis(rate)
-        step_axis(rate)
-        rate.legend(loc="best")
+        _draw_rescue_rate(panels.pop(0), run, theme)
     if run.history:
         _draw_held_out(panels[0], run, theme)
     return figure
+
+
+def _draw_rescue_rate(axes: Axes, run: RunData, theme: Theme) -> None:
+    """Rescued over hinted pairs in a moving window; a dot is one step, larger with more hints."""
+    steps, hints = run.columns["step"], run.columns["train/hints"]
+    rates = [100 * rate for rate in run.columns["train/rescue_rate"]]
+    axes.scatter(steps, rates, s=[14 * n for n in hints], color=theme.rescue, alpha=0.28, linewidths=0)
+    axes.plot(steps, smooth(rates, window_of(len(steps)), hints), color=theme.rescue, linewidth=2.2)
+    axes.set_title(f"Rescue rate ({sum(hints):.0f} hinted pairs)")
+    percent_axis(axes)
+    step_axis(axes)
 
 
 def _draw_held_out(axes: Axes, run: RunData, theme: Theme) -> None:
@@ -153,10 +161,15 @@ def draw_error_overlap(run: RunData, theme: Theme) -> Figure | None:
         return None
     pairs = list(combinations(run.peers, 2))
     ends = [run.history[0], run.history[-1]][: 1 + (len(run.history) > 1)]
-    figure, panels = canvas(3.5 * len(ends), 3.8 * len(pairs), len(ends), rows=len(pairs))
-    for axes, ((first, second), evaluation) in zip(panels, product(pairs, ends), strict=True):
+    columns = len(ends) * (1 + (len(pairs) > 1))  # more than one pair: two of them in a row
+    rows = math.ceil(len(pairs) * len(ends) / columns)
+    size = 3.6 if len(pairs) == 1 else 2.6
+    figure, panels = canvas(size * columns, (size + 0.3) * rows, columns, rows)
+    for axes in panels:
+        axes.axis("off")
+    for axes, ((first, second), evaluation) in zip(panels, product(pairs, ends), strict=False):
         _draw_mosaic(axes, failure_table(evaluation, first, second), first, second, run, theme)
-        axes.set_title(f"step {evaluation['step']}")
+        axes.set_title(f"{first} and {second}, step {evaluation['step']}")
     return figure
 
 
@@ -177,18 +190,35 @@ def _draw_mosaic(
             if share:
                 size = (max(width - gap, 0.002), max(height - gap, 0.002))
                 axes.add_patch(Rectangle((left + gap / 2, bottom + gap / 2), *size, facecolor=fills[i][j], linewidth=0))
-            if share >= 0.06:
-                color = theme.ink if (i, j) == (0, 0) else theme.page
-                label = f"{names[i][j]}\n{100 * share:.0f} %"
-                upright = 90 if width < 0.2 < height else 0
-                axes.text(left + width / 2, bottom + height / 2, label, ha="center", va="center", color=color,
-                          fontsize=9, fontweight="bold", rotation=upright)  # fmt: skip
+            _label_area(
+                axes, (left, bottom, width, height), names[i][j], share, theme.ink if i + j == 0 else theme.page
+            )
             bottom += height
         left += width
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_aspect("equal")
-    axes.axis("off")
+
+
+def _label_area(axes: Axes, area: tuple[float, float, float, float], name: str, share: float, color: str) -> None:
+    """Name and share inside a rectangle, upright if it is narrow, the share alone if there is no room for both."""
+    left, bottom, width, height = area
+    per_letter, line = 0.028, 0.075
+    room = width > per_letter * len(name) and height > 2 * line
+    upright = not room and height > per_letter * len(name) and width > 2 * line
+    if not room and not upright and (width < line * 1.6 or height < line):
+        return
+    axes.text(
+        left + width / 2,
+        bottom + height / 2,
+        f"{name}\n{100 * share:.0f} %" if room or upright else f"{100 * share:.0f} %",
+        ha="center",
+        va="center",
+        color=color,
+        fontsize=9,
+        fontweight="bold",
+        rotation=90 if upright else 0,
+    )
 
 
 def draw_rewards(run: RunData, theme: Theme) -> Figure | None:
@@ -219,12 +249,13 @@ def draw_time(run: RunData, theme: Theme) -> Figure | None:
     if not seconds:
         return None
     colors = {**peer_colors(run, theme), "": theme.faint}
-    figure, (axes,) = canvas(9.2, 0.9 + 0.36 * len(seconds))
+    figure, (axes,) = canvas(9.2, 1.2 + 0.36 * len(seconds))
     longest = max(sum(by_peer.values()) for by_peer in seconds.values())
     total = sum(sum(by_peer.values()) for by_peer in seconds.values())
     for row, by_peer in enumerate(reversed(list(seconds.values()))):
         start = 0.0
-        for owner, spent in by_peer.items():
+        for owner in [peer for peer in [*run.peers, ""] if peer in by_peer]:
+            spent = by_peer[owner]
             axes.barh(row, spent, left=start, height=0.62, color=colors.get(owner, theme.faint), edgecolor=theme.page)
             start += spent
         axes.text(start + longest * 0.012, row, f"{100 * start / total:.0f} %", va="center", color=theme.faint)
@@ -232,7 +263,7 @@ def draw_time(run: RunData, theme: Theme) -> Figure | None:
     for owner in [*run.peers, ""]:
         if any(owner in by_peer for by_peer in seconds.values()):
             axes.barh(0, 0, color=colors[owner], label=owner or "all peers at once")
-    axes.legend(loc="best")
+    figure.legend(loc="outside upper left", ncols=len(run.peers) + 1)
     axes.set_xlim(0, longest * 1.1 or 1)
     axes.set_xlabel("seconds of a mean step")
     axes.grid(axis="y", visible=False)

@@ -57,14 +57,21 @@ class RunData:
     """Evaluations in validation, oldest first."""
 
 
-def smooth(values: Sequence[float], window: int) -> list[float]:
-    """Centred moving average over ``window`` values that leaves NaN out; at the ends over what is there."""
+def smooth(values: Sequence[float], window: int, weights: Sequence[float] | None = None) -> list[float]:
+    """Centred, weighted moving average over ``window`` values that leaves NaN out; at the ends over what is there."""
     half = window // 2
+    pairs = list(zip(values, weights or [1.0] * len(values), strict=True))
     averaged = []
-    for i in range(len(values)):
-        near = [v for v in values[max(0, i - half) : i + half + 1] if math.isfinite(v)]
-        averaged.append(sum(near) / len(near) if near else math.nan)
+    for i in range(len(pairs)):
+        near = [(v, w) for v, w in pairs[max(0, i - half) : i + half + 1] if math.isfinite(v)]
+        weight = sum(w for _, w in near)
+        averaged.append(sum(v * w for v, w in near) / weight if weight else math.nan)
     return averaged
+
+
+def window_of(steps: int) -> int:
+    """Odd window of the moving average in a run of so many steps."""
+    return max(1, steps // 6) | 1
 
 
 def style(theme: Theme) -> dict[str, Any]:
@@ -90,7 +97,9 @@ def style(theme: Theme) -> dict[str, Any]:
         "xtick.major.size": 0,
         "ytick.major.size": 0,
         "figure.facecolor": theme.page,
-        "legend.frameon": False,
+        "legend.facecolor": theme.page,
+        "legend.edgecolor": theme.page,
+        "legend.framealpha": 0.8,
         "legend.fontsize": 9,
         "lines.solid_capstyle": "round",
     }
@@ -129,8 +138,7 @@ def curve(
 ) -> None:
     """Faint dots for the values of the steps and a bold line for their moving average."""
     scaled = [scale * v for v in values]
-    window = max(1, len(scaled) // 12) | 1
     axes.plot(steps, scaled, ".", color=color, alpha=0.28, markersize=5, markeredgewidth=0)
-    axes.plot(
-        steps, smooth(scaled, window), color=color, linewidth=2.2, label=label, marker="o" if len(steps) < 3 else ""
-    )
+    marker = "o" if len(steps) < 3 else ""  # a line through fewer points is hard to see
+    averaged = smooth(scaled, window_of(len(scaled)))
+    axes.plot(steps, averaged, color=color, linewidth=2.2, label=label, marker=marker)

@@ -8,7 +8,7 @@ STYLE = """
 * { box-sizing:border-box; }
 body { margin:0; background:var(--page); color:var(--ink);
   font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif; }
-main { max-width:1040px; margin:0 auto; padding:48px 24px 96px; }
+main { max-width:1120px; margin:0 auto; padding:48px 24px 96px; }
 .kicker { margin:0; color:var(--accent); font-weight:600; font-size:.85rem; letter-spacing:.06em;
   text-transform:uppercase; }
 h1 { margin:.1em 0 .2em; font-size:2.3rem; letter-spacing:-.02em; line-height:1.15; overflow-wrap:anywhere; }
@@ -21,12 +21,12 @@ h2 { margin:2.2em 0 .6em; font-size:1.25rem; letter-spacing:-.01em; }
 .tile strong { font-size:1.9rem; letter-spacing:-.02em; font-variant-numeric:tabular-nums; }
 .tile em { color:var(--faint); font-style:normal; font-size:.85rem; }
 figure { margin:0; padding:18px; }
-figure img { display:block; width:100%; max-width:max-content; margin:0 auto; height:auto; }
+figure img { display:block; max-width:100%; margin:0 auto; height:auto; }
 figcaption, .note { color:var(--faint); font-size:.88rem; margin:10px 2px 0; }
 .scroll { overflow-x:auto; padding:6px 18px; }
-table { border-collapse:collapse; width:100%; font-size:.94rem; font-variant-numeric:tabular-nums; }
+table { border-collapse:collapse; width:100%; font-size:.9rem; font-variant-numeric:tabular-nums; }
 th { color:var(--faint); font-weight:600; font-size:.82rem; }
-th, td { padding:9px 12px; text-align:right; border-bottom:1px solid var(--line); white-space:nowrap; }
+th, td { padding:9px 11px; text-align:right; border-bottom:1px solid var(--line); white-space:nowrap; }
 th:first-child, td:first-child { text-align:left; padding-left:2px; }
 tbody tr:last-child td, .facts tr:last-child > * { border-bottom:0; }
 tr.strong td { font-weight:650; }

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.tables import percent
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 
 
 class RescueProgressBar(RichProgressBar):
@@ -49,10 +50,20 @@ class RescueProgressBar(RichProgressBar):
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         done = pl_module.batches_done
         if self._lines and (done % self.every_n_steps == 0 or trainer.is_last_batch):
-            total = trainer.estimated_stepping_batches
+            total = pl_module.total_batches()
             of = f"/{int(total)}" if math.isfinite(total) else ""
             parts = [f"{name} {value}" for name, value in self._parts(trainer, pl_module).items()]
             print(" · ".join([f"step {done}{of}", f"{time.perf_counter() - self._began:.1f} s", *parts]), flush=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Draw, or print a line with the new evaluation."""
+        super().on_validation_end(trainer, pl_module)
+        evaluations = find_callback(trainer, TeamPassAtKCallback)
+        if self._lines and trainer.state.fn == "fit" and evaluations is not None and evaluations.history:
+            latest = evaluations.history[-1]
+            shown = [n for n in latest["values"] if n.endswith("/pass_at_1") or n.startswith("team_pass_at_")]
+            parts = [f"{name} {percent(latest['values'][name]['value'])}" for name in shown]
+            print(" · ".join([f"evaluation after {latest['step']} steps", *parts]), flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Leave the console to the tables."""

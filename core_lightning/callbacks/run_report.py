@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from core_lightning.callbacks.figures import draw_figures
+from core_lightning.callbacks.figures import DPI, draw_figures
 from core_lightning.callbacks.plotting import RunData
 from core_lightning.callbacks.report_style import STYLE
 from core_lightning.callbacks.rescue_rate import Rescue, RescueRateCallback
@@ -141,7 +141,9 @@ def _tiles(run: RunData, counts: RescueRateCallback | None) -> str:
     if counts is not None and any(counts.hinted.values()):
         rescued, hinted = sum(counts.rescued.values()), sum(counts.hinted.values())
         leaks = percent(sum(counts.leaks.values()) / hinted)
-        tiles.append(("Rescued", f"{percent(rescued / hinted)} %", f"{rescued} of {hinted} hinted; {leaks} % leaked"))
+        tiles.append(
+            ("Rescued", f"{percent(rescued / hinted)} %", f"{rescued} of {hinted} hinted; gold in {leaks} % of hints")
+        )
     return "".join(
         f'<div class="card tile"><span>{escape(label)}</span><strong>{escape(value)}</strong>'
         f"<em>{escape(note)}</em></div>"
@@ -150,13 +152,12 @@ def _tiles(run: RunData, counts: RescueRateCallback | None) -> str:
 
 
 def _picture(path: Path, alt: str) -> str:
-    light, dark = (
-        "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-        for file in (path, path.with_name(f"{path.stem}-dark.png"))
-    )
+    light, dark = (file.read_bytes() for file in (path, path.with_name(f"{path.stem}-dark.png")))
+    width = int.from_bytes(light[16:20], "big") * 100 // DPI  # of the PNG header; shown at 100 pixels an inch
+    sources = ["data:image/png;base64," + base64.b64encode(png).decode() for png in (light, dark)]
     return (
-        f'<picture><source srcset="{dark}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{light}" alt="{escape(alt)}"></picture>'
+        f'<picture><source srcset="{sources[1]}" media="(prefers-color-scheme: dark)">'
+        f'<img src="{sources[0]}" alt="{escape(alt)}" width="{width}"></picture>'
     )
 
 

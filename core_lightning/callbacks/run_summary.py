@@ -38,10 +38,13 @@ class RunSummary(StepHistory):
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print all tables."""
         if trainer.is_global_zero:
-            from rich import get_console  # noqa: PLC0415
+            from rich.console import Console  # noqa: PLC0415
 
+            console = Console()
+            if not console.is_terminal:
+                console.width = 120  # a log has no edge to wrap at
             for table in run_tables(trainer, self, list(pl_module.peer_configs), self.rescues):
-                get_console().print(to_rich(table))
+                console.print(to_rich(table))
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Print what there is when the user stops the run."""

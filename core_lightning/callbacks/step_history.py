@@ -37,8 +37,8 @@ class StepHistory(Callback):
         metrics = {n: v for n, v in pl_module.record.metrics.items() if n.startswith(self.prefixes)}
         metrics |= {"step": float(pl_module.record.step), "time/total": time.perf_counter() - self._began}
         steps = len(self.columns["step"])
-        for name in metrics.keys() - self.columns.keys():
-            self.columns[name] = [math.nan] * steps
+        for name in metrics:
+            self.columns.setdefault(name, [math.nan] * steps)
         for name, column in self.columns.items():
             column.append(float(metrics.get(name, math.nan)))
 

@@ -83,7 +83,7 @@ def before_after_table(before: Evaluation, after: Evaluation) -> Table:
     columns = (
         ["", f"step {after['step']}"] if single else ["", f"step {before['step']}", f"step {after['step']}", "change"]
     )
-    columns += [f"one peer, {budget} samples"] * team + ["chance"] * guessing
+    columns += [f"one peer ×{budget}"] * team + ["chance"] * guessing
     cells = []
     for label, name, chance, alone in rows:
         row = [label, with_interval(values[name])]
