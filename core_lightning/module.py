@@ -194,6 +194,10 @@ class CollaborativeReasoningModule(LightningModule):
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                 raise ValueError(f"peer name {name!r} must be made of letters, digits, _ and -: it names a folder")
             check_source(config.model)
+            if config.adapter is not None and not (Path(config.adapter).expanduser() / "adapter_config.json").is_file():
+                raise ValueError(
+                    f"peers.{name}.adapter {config.adapter!r} holds no adapter_config.json; give a folder in PEFT format"
+                )
         for name, least in (("updates_per_batch", 1), ("eval_samples", 1), ("max_nonfinite", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; set it to {least} or more")

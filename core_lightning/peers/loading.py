@@ -62,13 +62,13 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
 
 
 def add_adapter(network: nn.Module, name: str, lora: LoraSettings, start: str | None = None) -> nn.Module:
-    """Put a float32 LoRA adapter called ``name`` on a base (or beside the adapters it has) and return the PEFT model.
+    """Put a peer's float32 LoRA adapter on a base (or beside the adapters it has) and return the PEFT model.
 
     Args:
         network: A base model, or the PEFT model made by an earlier call.
-        name: Adapter name; adapters of several peers can live on one base.
+        name: Name of the peer; adapters of several peers can live on one base.
         lora: Shape of a new adapter.
-        start: PEFT folder to start from instead; it is loaded twice, as ``name`` and, frozen, as the KL reference.
+        start: PEFT folder to start from instead; it is loaded twice, to be trained and, frozen, as the KL reference.
 
     Raises:
         PeerSourceError: The adapter folder does not fit, or no layer of the model has a target's name.
@@ -78,9 +78,11 @@ def add_adapter(network: nn.Module, name: str, lora: LoraSettings, start: str | 
     if start is not None:
         try:
             if isinstance(network, peft.PeftModel):
-                network.load_adapter(start, name, is_trainable=True)
+                network.load_adapter(start, adapter_name(name), is_trainable=True)
             else:
-                network = peft.PeftModel.from_pretrained(network, start, adapter_name=name, is_trainable=True)
+                network = peft.PeftModel.from_pretrained(
+                    network, start, adapter_name=adapter_name(name), is_trainable=True
+                )
             network.load_adapter(start, reference_name(name), is_trainable=False)
         except (ValueError, OSError, RuntimeError) as error:
             raise PeerSourceError(f"peer {name!r}: adapter {start!r} cannot be loaded ({first_line(error)})") from error
@@ -94,11 +96,12 @@ def add_adapter(network: nn.Module, name: str, lora: LoraSettings, start: str | 
         )
         try:
             if isinstance(network, peft.PeftModel):
-                network.add_adapter(name, shape)
+                network.add_adapter(adapter_name(name), shape)
             else:
-                network = peft.get_peft_model(network, shape, adapter_name=name)
+                network = peft.get_peft_model(network, shape, adapter_name=adapter_name(name))
         except ValueError as error:
-            layers = sorted({n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)})
+            linear = {n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+            layers = sorted(linear - {"lm_head", "base_layer"})
             raise PeerSourceError(
                 f"peer {name!r}: lora.targets {lora.targets} fit no layer; choose among {', '.join(layers)} "
                 f"({first_line(error)})"
@@ -106,9 +109,14 @@ def add_adapter(network: nn.Module, name: str, lora: LoraSettings, start: str | 
     return network
 
 
-def reference_name(name: str) -> str:
-    """Adapter name of the frozen copy a peer is compared with when it starts from an adapter."""
-    return f"{name}__reference"
+def adapter_name(peer: str) -> str:
+    """Name of a peer's adapter in the PEFT model, which warns about names that are part of "lora_", as "a" is."""
+    return f"peer_{peer}"
+
+
+def reference_name(peer: str) -> str:
+    """Name of the frozen copy a peer is compared with when it starts from an adapter."""
+    return f"{adapter_name(peer)}__reference"
 
 
 def stop_token_ids(tokenizer: Any, network: Any) -> frozenset[int]:
@@ -180,6 +188,7 @@ def first_line(error: BaseException) -> str:
 
 
 __all__ = [
+    "adapter_name",
     "add_adapter",
     "compute_dtype",
     "first_line",

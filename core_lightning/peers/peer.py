@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.loading import (
     PeerSourceError,
+    adapter_name,
     add_adapter,
     first_line,
     load_base,
@@ -43,10 +44,10 @@ class Sequenced(Protocol):
 
 
 class Peer(nn.Module):
-    """A frozen base model with a trainable adapter called ``name``.
+    """A frozen base model with a trainable adapter.
 
     Args:
-        name: Name in the team; the adapter has it too.
+        name: Name in the team.
         config: Where the model comes from and how it is used.
         device: Where it lives, unless ``config.device`` says otherwise.
         base: A peer whose base model this one shares; only the adapter is added.
@@ -58,17 +59,16 @@ class Peer(nn.Module):
     def __init__(self, name: str, config: PeerConfig, device: torch.device, base: Peer | None = None) -> None:
         super().__init__()
         self.name = name
-        # PEFT warns about names that are part of "lora_", as "a" is.
-        self._adapter = f"peer_{name}"
+        self._adapter = adapter_name(name)
         self.config = config
         self.device = device if config.device == "auto" else torch.device(config.device)
         source = resolve(config.model, config.revision)
         self.tokenizer = base.tokenizer if base else load_tokenizer(source)
         network = base.network if base else load_base(config, source, self.device)
-        self.network = add_adapter(network, self._adapter, config.lora, config.adapter)
+        self.network = add_adapter(network, name, config.lora, config.adapter)
         model: Any = self.network.get_base_model()
-        if hasattr(model.get_output_embeddings(), "base_layer"):
-            raise PeerSourceError(f"peer {name!r}: lora.targets name the output layer, which is scored frozen; leave it out")
+        if any(hasattr(model.get_output_embeddings(), mark) for mark in ("base_layer", "original_module")):
+            raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
         self._modal = self._modal_layers()
         self.stop_ids = stop_token_ids(self.tokenizer, model)
         self.head = LogitHead.of(model)
@@ -127,7 +127,7 @@ class Peer(nn.Module):
             self.network.set_adapter(self._adapter)
             yield
         elif self.config.adapter is not None:
-            self.network.set_adapter(reference_name(self._adapter))
+            self.network.set_adapter(reference_name(self.name))
             try:
                 yield
             finally:
