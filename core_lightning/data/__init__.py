@@ -8,6 +8,7 @@ from core_lightning.data.hub import HubDataModule
 from core_lightning.data.loader import ProblemLoader, TrainLoader
 from core_lightning.data.math import MATH
 from core_lightning.data.module import RescueDataModule
+from core_lightning.data.nano import NanoTasks
 from core_lightning.data.reasoning_gym import ReasoningGym, Task
 from core_lightning.data.table import JsonLines, Table
 
@@ -19,6 +20,7 @@ __all__ = [
     "DataError",
     "HubDataModule",
     "JsonLines",
+    "NanoTasks",
     "ProblemLoader",
     "ReasoningGym",
     "RescueDataModule",

@@ -23,6 +23,7 @@ from core_lightning.peers.loading import (
     stop_token_ids,
     turn_end_id,
 )
+from core_lightning.peers.prefill import completion_hidden, padded_hidden
 from core_lightning.peers.sampling import sample
 from core_lightning.peers.scoring import LogitHead, token_logprobs
 from core_lightning.protocol.prompts import Prompt
@@ -190,7 +191,8 @@ class Peer(nn.Module):
         self._set_mode(training=False)
         with self.policy():
             sampled = sample(
-                self.network,
+                self._backbone,
+                self.head,
                 prompts,
                 seeds,
                 settings,
@@ -213,11 +215,25 @@ class Peer(nn.Module):
     # --- scoring ------------------------------------------------------------------------------------------------------
 
     def micro_batches(self, sequences: Sequence[Sequenced]) -> list[list[int]]:
-        """Indices sorted by length and cut by the token budget, so that little of a batch is padding."""
-        length = [len(s.prompt_ids) + len(s.token_ids) for s in sequences]
+        """Indices cut by the token budget, in the order that leaves least to compute.
+
+        Sorted by prompt, the traces of a problem share its prompt; sorted by length, little of a batch is padding. The
+        first wins for short completions of long prompts, the second for long completions.
+        """
+        by_prompt = sorted(
+            range(len(sequences)),
+            key=lambda i: (len(sequences[i].prompt_ids), sequences[i].prompt_ids, len(sequences[i].token_ids)),
+        )
+        by_length = sorted(
+            range(len(sequences)), key=lambda i: (len(sequences[i].token_ids), len(sequences[i].prompt_ids))
+        )
+        packed = [self._pack(order, sequences) for order in (by_prompt, by_length)]
+        return min(packed, key=lambda batches: sum(batch_tokens([sequences[i] for i in b]) for b in batches))
+
+    def _pack(self, order: Sequence[int], sequences: Sequence[Sequenced]) -> list[list[int]]:
         batches: list[list[int]] = []
-        for i in sorted(range(len(sequences)), key=length.__getitem__):
-            if not batches or (len(batches[-1]) + 1) * length[i] > self.config.score_batch_tokens:
+        for i in order:
+            if not batches or batch_tokens([sequences[j] for j in (*batches[-1], i)]) > self.config.score_batch_tokens:
                 batches.append([])
             batches[-1].append(i)
         return batches
@@ -236,25 +252,16 @@ class Peer(nn.Module):
             Log-probabilities and entropies, ``float32 Tensor[traces, tokens]`` with 0 behind the end of a completion,
             and the ``bool Tensor[traces, tokens]`` mask of completion tokens.
         """
-        rows = [[*s.prompt_ids, *s.token_ids] for s in sequences]
-        longest = max(map(len, rows))
-        pad = self.tokenizer.pad_token_id
-        # Padding on the right, so positions need no shift; the causal mask hides it from every real token.
-        ids = torch.tensor([r + [pad] * (longest - len(r)) for r in rows], device=self.device)
-        mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=self.device)
-        counts = torch.tensor([len(s.token_ids) for s in sequences], device=self.device)
-        starts = torch.tensor([len(s.prompt_ids) for s in sequences], device=self.device)
-        columns = torch.arange(longest, device=self.device)[None, :]
-        # Position i predicts token i + 1: the last prompt token predicts the first of the completion.
-        predicts = (columns >= starts[:, None] - 1) & (columns < (starts + counts)[:, None] - 1)
-        targets = ids.roll(-1, dims=1)[predicts]
-        completion = torch.arange(int(counts.max()), device=self.device)[None, :] < counts[:, None]
-
-        self._set_mode(training=torch.is_grad_enabled())
+        prompts, completions = [s.prompt_ids for s in sequences], [s.token_ids for s in sequences]
+        training = torch.is_grad_enabled()
+        self._set_mode(training=training)
+        # Gradient checkpointing recomputes layers, which a cache would be filled by twice.
+        hidden_states = padded_hidden if training and self.config.gradient_checkpointing else completion_hidden
         with self.policy(policy):
-            hidden = self._hidden(ids, mask)[predicts]
+            hidden, completion = hidden_states(self._backbone, prompts, completions, self.tokenizer.pad_token_id)
+        targets = torch.tensor([t for c in completions for t in c], device=self.device)
         flat, flat_entropy = token_logprobs(
-            hidden, targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad
+            hidden[completion], targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad
         )
         shape = flat.new_zeros(completion.shape)
         return (
@@ -263,22 +270,28 @@ class Peer(nn.Module):
             completion,
         )
 
-    def _hidden(self, ids: Tensor, mask: Tensor) -> Tensor:
-        backbone: Any = self.network.get_base_model().base_model
-        return backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    @property
+    def _backbone(self) -> Any:
+        return self.network.get_base_model().base_model
 
     @torch.no_grad()
     def _check_head(self) -> None:
         """Refuse a model whose logits are not head(last hidden state): its scores would be silently wrong."""
         ids = torch.tensor([[1, 2, 3]], device=self.device) % self.head.weight.shape[0]
         with self.policy("reference"):
-            own = self.head.logits(self._hidden(ids, torch.ones_like(ids))[0])
+            own = self.head.logits(self._backbone(input_ids=ids, use_cache=False).last_hidden_state[0])
             theirs = self.network(input_ids=ids).logits[0].float()
         spread = theirs.std().clamp_min(1e-3)
         if own.shape != theirs.shape or ((own - theirs).abs().max() / spread) > 0.05:
             raise PeerSourceError(
                 f"peer {self.name!r}: {self.config.model} has an output layer this library does not know; please report it"
             )
+
+
+def batch_tokens(sequences: Sequence[Sequenced]) -> int:
+    """Token positions that scoring a micro-batch computes, padding included; a shared prompt counts once."""
+    prompts = {tuple(s.prompt_ids) for s in sequences}
+    return len(prompts) * max(map(len, prompts)) + len(sequences) * max(len(s.token_ids) for s in sequences)
 
 
 __all__ = ["Peer", "PeerSourceError", "Policy", "Sequenced", "first_line"]

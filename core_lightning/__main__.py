@@ -1,0 +1,5 @@
+"""``python -m core_lightning fit --config configs/quickstart.yaml``."""
+
+from core_lightning.main import main
+
+main()

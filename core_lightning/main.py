@@ -1,0 +1,93 @@
+"""The command line: one LightningCLI, built the same way for ``python -m core_lightning`` and for tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+# Bare class names in configs resolve only for classes that are imported here.
+import core_lightning.callbacks
+import core_lightning.data
+import core_lightning.objectives
+import core_lightning.rewards  # noqa: F401
+from core_lightning.callbacks import (
+    AdapterCheckpoint,
+    MetricsCsv,
+    RescueRateCallback,
+    RunFolder,
+    TeamPassAtKCallback,
+    TraceLog,
+    check_run_folder,
+)
+from core_lightning.data import RescueDataModule
+from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
+
+
+class CoreCLI(LightningCLI):
+    """LightningCLI with the run folder's callbacks; each has its own section in the config."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Give every callback of the run folder a section of its own."""
+        parser.add_lightning_class_args(RunFolder, "run_folder")
+        parser.add_lightning_class_args(TeamPassAtKCallback, "pass_at_k")
+        parser.add_lightning_class_args(RescueRateCallback, "rescue_rate")
+        parser.add_lightning_class_args(TraceLog, "trace_log")
+        parser.add_lightning_class_args(AdapterCheckpoint, "checkpoint")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse a folder that holds another run, before anything is built."""
+        config = self.config.get(self.subcommand) if self.subcommand else None
+        if self.subcommand == "fit" and config is not None and not config.trainer.fast_dev_run:
+            check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Add the progress bar unless it is switched off or another one is configured."""
+        config = self.config_init[self.subcommand] if self.subcommand else self.config_init
+        if config.trainer.get("logger") is None:
+            kwargs.setdefault("logger", MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()))
+        return super().instantiate_trainer(**kwargs)
+
+
+def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
+    """The one place where the command line is put together.
+
+    Args:
+        args: Arguments instead of ``sys.argv``.
+        run: Run the subcommand; off, only build trainer, module and data module.
+    """
+    return CoreCLI(
+        CollaborativeReasoningModule,
+        RescueDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        seed_everything_default=42,
+        save_config_callback=SaveConfigCallback if run else None,
+        save_config_kwargs={"overwrite": True},
+        trainer_defaults={
+            "precision": "32-true",  # peers have their own compute types; adapters stay float32
+            "enable_checkpointing": True,
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+            "num_sanity_val_steps": -1,  # a full evaluation before step one: the "before" of the final table
+        },
+        args=args,
+        run=run,
+        parser_kwargs={"default_env": False},
+    )
+
+
+def main(args: ArgsType = None) -> None:
+    """Run a command; a setting that cannot work ends with one line and exit code 2."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        build_cli(args)
+    except (ValueError, ModuleNotFoundError) as error:
+        if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

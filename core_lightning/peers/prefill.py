@@ -1,0 +1,136 @@
+"""Prompts read once: what all prompts begin with, then what is left of each, then every completion of a prompt.
+
+Sampling and scoring both start here. A group's traces share their prompt, and few-shot prompts share their examples, so
+most of the tokens of a step would otherwise be computed many times over. Nothing is approximated: the key-value cache of
+the shared part is spread over the rows that continue it, with its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os.path import commonprefix
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: A shorter common beginning is not worth a forward pass of its own.
+_SHORTEST_PREFIX = 16
+
+
+@dataclass
+class Prefilled:
+    """Prompts in a key-value cache, padded so that every prompt ends in the last column."""
+
+    cache: Any
+    mask: Tensor
+    """1 for real tokens, ``Tensor[prompts, columns]``."""
+    last: Tensor
+    """Hidden state of each prompt's last token, which predicts the first of its completion, ``Tensor[prompts, d]``."""
+    lengths: Tensor
+    """Real tokens of each prompt, ``int64 Tensor[prompts]``."""
+
+    def spread(self, rows: Tensor) -> Prefilled:
+        """One row per completion: ``rows[i]`` is the prompt that completion ``i`` continues. The cache changes hands."""
+        self.cache.batch_select_indices(rows)
+        return Prefilled(self.cache, self.mask[rows], self.last[rows], self.lengths[rows])
+
+
+def prefill(backbone: Any, prompts: Sequence[Sequence[int]], pad_id: int, completion: int) -> Prefilled:
+    """Run prompts through a model.
+
+    Args:
+        backbone: A transformers model without its head.
+        prompts: Token ids of each prompt.
+        pad_id: Fills shorter prompts; it is masked.
+        completion: Tokens that will follow at most.
+    """
+    from transformers import DynamicCache
+
+    device, config = backbone.device, backbone.config.get_text_config()
+    cache = DynamicCache(config=config)
+    shared = shared_prefix(prompts, getattr(config, "sliding_window", None), completion)
+    if shared:
+        backbone(input_ids=torch.tensor([prompts[0][:shared]], device=device), past_key_values=cache, use_cache=True)
+        cache.batch_repeat_interleave(len(prompts))
+    rest = [list(p[shared:]) for p in prompts]
+    longest = max(map(len, rest))
+    ids = torch.tensor([[pad_id] * (longest - len(r)) + r for r in rest], device=device)
+    own = torch.tensor([[0] * (longest - len(r)) + [1] * len(r) for r in rest], device=device)
+    mask = torch.cat([own.new_ones(len(prompts), shared), own], dim=1)
+    hidden = backbone(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=shared + (own.cumsum(-1) - 1).clamp_(min=0),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return Prefilled(cache, mask, hidden[:, -1], mask.sum(-1))
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completion: int) -> int:
+    """How many first tokens are run once for all prompts; at least one token of each prompt is left.
+
+    Behind a shared beginning the padding stands in the middle of a row. A full attention does not see it, but a sliding
+    window counts columns, so there must be room for everything within one window.
+    """
+    if len(prompts) < 2 or (window is not None and max(map(len, prompts)) + completion > window):
+        return 0
+    shared = min(len(commonprefix([tuple(p) for p in prompts])), min(map(len, prompts)) - 1)
+    return shared if shared >= _SHORTEST_PREFIX else 0
+
+
+def completion_hidden(
+    backbone: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """Hidden states that predict each completion token.
+
+    Args:
+        backbone: A transformers model without its head, in a state in which it may use a cache.
+        prompts: Prompt of each completion; equal prompts are run once.
+        completions: Token ids, at least one each.
+        pad_id: Fills shorter rows; it is masked.
+
+    Returns:
+        ``Tensor[completions, tokens, d]`` and its ``bool Tensor[completions, tokens]`` mask of real tokens.
+    """
+    device = backbone.device
+    places: dict[tuple[int, ...], int] = {}
+    rows = torch.tensor([places.setdefault(tuple(p), len(places)) for p in prompts], device=device)
+    lengths = torch.tensor([len(c) for c in completions], device=device)
+    longest = int(lengths.max())
+    start = prefill(backbone, list(places), pad_id, longest).spread(rows)
+    columns = torch.arange(longest, device=device)
+    mask = columns < lengths[:, None]
+    if longest == 1:
+        return start.last[:, None], mask
+    # The last token of a completion predicts nothing that is scored.
+    ids = torch.tensor([[*c, *[pad_id] * (longest - len(c))][:-1] for c in completions], device=device)
+    hidden = backbone(
+        input_ids=ids,
+        attention_mask=torch.cat([start.mask, mask[:, 1:].to(start.mask.dtype)], dim=1),
+        position_ids=start.lengths[:, None] + columns[:-1],
+        past_key_values=start.cache,
+        use_cache=True,
+    ).last_hidden_state
+    return torch.cat([start.last[:, None], hidden], dim=1), mask
+
+
+def padded_hidden(
+    backbone: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
+) -> tuple[Tensor, Tensor]:
+    """The same as :func:`completion_hidden` in one pass without a cache: every row computes its own prompt."""
+    device = backbone.device
+    rows = [[*p, *c] for p, c in zip(prompts, completions, strict=True)]
+    longest = max(map(len, rows))
+    # Padding on the right, so positions need no shift; causality hides it from every real token.
+    ids = torch.tensor([r + [pad_id] * (longest - len(r)) for r in rows], device=device)
+    attention = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows], device=device)
+    hidden = backbone(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+    lengths = torch.tensor([len(c) for c in completions], device=device)
+    columns = torch.arange(int(lengths.max()), device=device)
+    # Position i predicts token i + 1: the last prompt token predicts the first of the completion.
+    first = torch.tensor([len(p) - 1 for p in prompts], device=device)
+    where = (first[:, None] + columns).clamp_(max=longest - 1)
+    return hidden.gather(1, where[:, :, None].expand(-1, -1, hidden.shape[-1])), columns < lengths[:, None]
