@@ -12,6 +12,7 @@ settings.load_profile("no deadline")
 KNOWN_WARNINGS = (
     # Of the libraries about each other, on every run.
     "ignore:.*torch.jit.script_method.*:DeprecationWarning",
+    "ignore:.*gradient_checkpointing_(en|dis)able.*:FutureWarning",
     "ignore:.*is_gradient_checkpointing.*:FutureWarning",
     "ignore:fan_in_fan_out is set to False:UserWarning",
     "ignore:.*treespec, LeafSpec.*",
