@@ -1,0 +1,199 @@
+"""From examples to gradients: the cut into micro-batches must not matter, and frozen means frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from naive import Scored, make_peer, naive_logprobs, wake_adapter
+
+from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Objective
+from core_lightning.peers import Peer
+from core_lightning.protocol.credit import CreditSettings, Example
+from core_lightning.update import accumulate, freeze
+
+OBJECTIVES: list[Objective] = [
+    GRPO(), GRPO(entropy_coef=0.1), GSPO(), SAPO(), DrGRPO(max_tokens=8), DAPO(), CISPO(),
+]  # fmt: skip
+
+
+def examples() -> list[Example]:
+    policy = [
+        Example([5, 6, 7], [9, 10, 2], advantage=1.0),
+        Example([5, 6, 7], [9, 11, 12, 13, 2], advantage=-0.5),
+        Example([8] * 9, [14, 2], advantage=0.0),
+        Example([7] * 20, [15, 16, 17], advantage=0.7, weight=0.8, rescue=True),
+        Example([6, 6], [18] * 7, advantage=-1.2),
+    ]
+    imitated = [
+        Example([5, 6, 7], [20, 21, 2], imitate=True, weight=0.8, rescue=True),
+        Example([9] * 12, [22, 2], imitate=True, weight=0.8, rescue=True),
+    ]
+    return policy + imitated
+
+
+def gradients(
+    peer: Peer,
+    objective: Objective,
+    *,
+    budget: int,
+    need_old: bool = False,
+    credit: CreditSettings | None = None,
+    batch: list[Example] | None = None,
+) -> tuple[dict[str, torch.Tensor], dict[str, float], int]:
+    peer.config = dataclasses.replace(peer.config, score_batch_tokens=budget)
+    peer.zero_grad()
+    frozen = freeze(
+        peer,
+        examples() if batch is None else batch,
+        need_old=need_old,
+        need_reference=objective.beta > 0,
+        need_entropy=objective.entropy_coef > 0,
+    )
+    if need_old:
+        with torch.no_grad():  # as a first update would: the ratio leaves 1
+            for weight in peer.adapter_parameters().values():
+                weight.mul_(1.05)
+    report = accumulate(peer, frozen, objective, credit or CreditSettings(), torch.Tensor.backward)
+    grads = {n: p.grad.clone() for n, p in peer.adapter_parameters().items()}
+    return grads, report, len(frozen.policy) + len(frozen.imitation)
+
+
+@pytest.mark.parametrize("need_old", [False, True])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__ + ("+entropy" * (o.entropy_coef > 0)))
+def test_micro_batches_of_one_and_of_all_give_the_same_gradient(
+    llama_folder: Path, objective: Objective, need_old: bool
+) -> None:
+    results = []
+    for budget in (1, 60, 10_000):
+        peer = make_peer(llama_folder)
+        results.append(gradients(peer, objective, budget=budget, need_old=need_old))
+    parts = [r[2] for r in results]
+    assert parts[0] > parts[1] > parts[2] == 2  # one of each kind
+    for grads, report, _ in results[1:]:
+        assert report == pytest.approx(results[0][1], rel=1e-3, abs=1e-5)
+        for name, gradient in grads.items():
+            torch.testing.assert_close(gradient, results[0][0][name], atol=2e-4, rtol=2e-3)
+    assert any(g.abs().sum() > 0 for g in results[0][0].values())
+
+
+def test_the_loss_is_the_formula_over_the_whole_step(neox_folder: Path) -> None:
+    """GRPO at ratio 1 without KL, and the imitated traces' share, written out from naive log-probabilities."""
+    peer = make_peer(neox_folder)
+    grads, report, _ = gradients(peer, GRPO(beta=0.0), budget=40)
+    policy = [e for e in examples() if not e.imitate]
+    imitated = [e for e in examples() if e.imitate]
+    peer.zero_grad()
+    loss = torch.zeros((), dtype=torch.float64)
+    for e in policy:
+        logp = naive_logprobs(peer, Scored(e.prompt_ids, e.token_ids), 0.8)[0]
+        ratio = (logp - logp.detach()).exp()
+        loss = loss - e.weight * e.advantage * ratio.mean() / len(policy)
+    for e in imitated:
+        logp = naive_logprobs(peer, Scored(e.prompt_ids, e.token_ids), 0.8)[0]
+        # A mean over the two, weighed by their share of the seven traces of the step.
+        loss = loss - e.weight * logp.mean() / len(imitated) * (len(imitated) / (len(policy) + len(imitated)))
+    loss.backward()
+    assert report["loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
+    for name, parameter in peer.adapter_parameters().items():
+        torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)
+
+
+def test_examples_without_advantage_are_skipped_but_counted(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    frozen = freeze(peer, examples(), need_old=False, need_reference=False)
+    assert sum(len(f.examples) for f in frozen.policy) == 4
+    assert frozen.policy_totals.traces == 5
+    assert frozen.policy_totals.tokens == sum(len(e.token_ids) for e in examples() if not e.imitate)
+    assert all(f.old is None and f.reference is None for f in frozen.policy)
+    kept = freeze(peer, examples(), need_old=False, need_reference=False, need_entropy=True)
+    assert sum(len(f.examples) for f in kept.policy) == 5
+    assert not freeze(peer, [Example([5], [6])], need_old=False, need_reference=False)
+
+
+def test_the_entropy_bonus_reaches_examples_without_advantage(llama_folder: Path) -> None:
+    quiet = [Example([5, 6, 7], [9, 10, 2]), Example([8] * 9, [14, 2])]
+    grads, _, _ = gradients(make_peer(llama_folder), CISPO(entropy_coef=0.5), budget=1000, batch=quiet)
+    assert any(g.abs().sum() > 1e-4 for g in grads.values())
+
+
+def test_diagnostics_are_means_over_the_tokens_that_were_computed(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    _, report, _ = gradients(peer, CISPO(), budget=1000)
+    assert report["ratio"] == pytest.approx(1.0)
+    computed = [e for e in examples() if not e.imitate and e.advantage]
+    entropies = torch.cat([naive_logprobs(peer, Scored(e.prompt_ids, e.token_ids), 0.8)[1] for e in computed])
+    assert report["entropy"] == pytest.approx(float(entropies.detach().mean()), rel=1e-4)
+
+
+def test_frozen_logprobs_stay_when_the_peer_moves(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    batch = [e for e in examples() if not e.imitate]
+    frozen = freeze(peer, batch, need_old=True, need_reference=True)
+    old = [f.old.clone() for f in frozen.policy]
+    assert not any(f.old.requires_grad or f.reference.requires_grad for f in frozen.policy)
+    with torch.no_grad():
+        before = [peer.logprobs(f.examples)[0] for f in frozen.policy]
+        reference = [peer.logprobs(f.examples, "reference")[0] for f in frozen.policy]
+    wake_adapter(peer, 5)
+    for part, was, logprobs, base in zip(frozen.policy, old, before, reference, strict=True):
+        assert torch.equal(part.old, was)
+        assert torch.equal(part.old, logprobs)
+        assert torch.equal(part.reference, base)
+        with torch.no_grad():
+            assert (peer.logprobs(part.examples)[0] - part.old).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("bound", [0.5, 1.0, 4.0])
+def test_an_imitated_rescue_is_weighed_by_the_bounded_ratio(llama_folder: Path, bound: float) -> None:
+    peer = make_peer(llama_folder)
+    sequences = [Scored([5, 6, 7], [9, 10, 2]), Scored([8] * 9, [14, 2])]
+    scored = [naive_logprobs(peer, s, 0.8)[0] for s in sequences]
+    # Sampled under the hinted prompt with these probabilities: ratios from far below to far above every bound.
+    shift = [torch.tensor([1.0, -0.3, -2.0]), torch.tensor([0.2, 3.0])]
+    batch = [
+        Example(s.prompt_ids, s.token_ids, imitate=True, weight=0.8, sampled_logprobs=(p.detach() + d).tolist())
+        for s, p, d in zip(sequences, scored, shift, strict=True)
+    ]
+    credit = CreditSettings(mode="cold", importance_bound=bound)
+    grads, report, _ = gradients(peer, GRPO(), budget=1000, credit=credit, batch=batch)
+    peer.zero_grad()
+    weights = [torch.exp(-d.double()).clamp(max=bound) for d in shift]
+    loss = torch.zeros((), dtype=torch.float64)
+    for s, w in zip(sequences, weights, strict=True):
+        loss = loss - 0.8 * (w * naive_logprobs(peer, s, 0.8)[0]).mean() / 2
+    loss.backward()
+    assert report["loss"] == pytest.approx(float(loss.detach()), rel=1e-3)
+    assert report["importance"] == pytest.approx(float(torch.cat(weights).mean()), rel=1e-3)
+    assert report["bounded"] == pytest.approx(float((torch.exp(-torch.cat(shift)) > bound).float().mean()))
+    for name, parameter in peer.adapter_parameters().items():
+        torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)
+
+
+@pytest.fixture(scope="module")
+def cutter(tiny_folder: Callable[[str], Path]) -> Peer:
+    return make_peer(tiny_folder("llama"))
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=12),
+    budget=st.integers(1, 300),
+)
+def test_micro_batches_hold_everything_once_within_the_budget(
+    cutter: Peer, lengths: list[tuple[int, int]], budget: int
+) -> None:
+    cutter.config = dataclasses.replace(cutter.config, score_batch_tokens=budget)
+    sequences = [Scored([5] * p, [6] * c) for p, c in lengths]
+    batches = cutter.micro_batches(sequences)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(sequences)))
+    for batch in batches:
+        assert batch
+        # What is computed: every different prompt and every completion once, at least.
+        prompts = {tuple(sequences[i].prompt_ids) for i in batch}
+        computed = sum(map(len, prompts)) + sum(len(sequences[i].token_ids) for i in batch)
+        assert len(batch) == 1 or computed <= budget
