@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
 from core_lightning.protocol.prompts import Prompt, PromptSettings
@@ -90,6 +90,10 @@ class RoundSettings:
             raise ValueError(f"rounds.hint_probability is {self.hint_probability}; set it in [0, 1]")
         if self.students == "failed" and self.hint_probability != 1:
             raise ValueError("rounds.hint_probability only applies to students: all; set students: all or leave it at 1")
+        if self.teacher not in get_args(TeacherPolicy):
+            raise ValueError(f"rounds.teacher is {self.teacher!r}; choose one of {', '.join(get_args(TeacherPolicy))}")
+        if self.hint_form not in get_args(HintForm):
+            raise ValueError(f"rounds.hint_form is {self.hint_form!r}; choose one of {', '.join(get_args(HintForm))}")
         if self.hint_tokens < 1:
             raise ValueError(f"rounds.hint_tokens is {self.hint_tokens}; set it to 1 or more")
         if not 0 < self.hint_fraction <= 1:
@@ -248,7 +252,8 @@ def fitting_hint(hint: Hint, problem: Problem, student: RolloutPeer, prompts: Pr
 
     if excess(hint.text) <= 0:
         return hint
-    for tokens in range(-excess(""), 0, -1):  # a cut text may be encoded longer than its part of the whole
+    # One token may stand for the empty place itself, and a cut text may be encoded longer than as a part of the whole.
+    for tokens in range(1 - excess(""), 0, -1):
         text = student.cut(hint.text, tokens).strip()
         if text and excess(text) <= 0:
             return replace(hint, text=text, leaks=leaks_answer(text, problem.answer, problem.kind))

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scripted import ScriptedPeer, always, problem, verify
+
+from core_lightning.protocol.prompts import PromptSettings
+from core_lightning.protocol.records import Group, Hint, Trace
+from core_lightning.protocol.rounds import (
+    Rescue,
+    RoundSettings,
+    choose_teacher,
+    cold_round,
+    make_hint,
+    plan_rescues,
+    rescue_round,
+    trace_seed,
+)
+
+PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
+RIGHT, WRONG = "3 + 4 = 7\n#### 7", "#### 8"
+
+
+def team(*scripts: object) -> dict[str, ScriptedPeer]:
+    return {n: ScriptedPeer(n, s if callable(s) else always(str(s))) for n, s in zip("abcd", scripts, strict=False)}
+
+
+def both_rounds(
+    peers: dict[str, ScriptedPeer], settings: RoundSettings, problems: Sequence = (problem(),), seed: object = 0
+) -> tuple[list[Group], list[Rescue]]:
+    groups = cold_round(problems, peers, PROMPTS, verify, k=settings.k, seed=(seed,))
+    plan = plan_rescues(groups, peers, PROMPTS, settings, seed=(seed,))
+    rescue_round(plan, peers, PROMPTS, verify, k=settings.k_rescue, seed=(seed,))
+    return groups, plan
+
+
+# --- cold round -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_cold_round_asks_every_peer_once_for_everything() -> None:
+    peers = team(RIGHT, WRONG, "no idea", "cut off ...")
+    groups = cold_round([problem(0), problem(1, "8")], peers, PROMPTS, verify, k=3, seed=(1, 0))
+    assert all(len(p.calls) == 1 for p in peers.values())
+    assert peers["a"].calls[0] == ["Q: What is number 0 ? A:", "Q: What is number 1 ? A:"]
+    first, second = groups
+    assert [(t.peer, t.round, t.index) for t in first] == [(n, "cold", i) for n in "abcd" for i in range(3)]
+    assert [t.correct for t in first] == [True] * 3 + [False] * 9
+    assert [t.correct for t in second] == [False] * 3 + [True] * 3 + [False] * 6
+    assert [t.answer for t in first.of("c")] == [None] * 3
+    assert [t.truncated for t in first.of("d")] == [True] * 3
+    trace = first.of("a")[0]
+    assert peers["a"].decode(trace.prompt_ids) == "Q: What is number 0 ? A:"
+    assert peers["a"].decode(trace.token_ids) == trace.text == RIGHT
+    assert trace.hint is None
+    assert trace.sampled_logprobs == [-0.5] * len(trace.token_ids)
+
+
+@given(st.permutations(range(6)), st.permutations("abc"), st.integers(1, 6))
+def test_a_trace_has_its_own_stream_whatever_stands_beside_it(
+    order: list[int], names: list[str], together: int
+) -> None:
+    def spell(question: str, hinted: bool, seed: int) -> str:
+        return f"{seed}"
+
+    def sampled(problems: list, peers: dict[str, ScriptedPeer]) -> dict[tuple, str]:
+        groups = cold_round(problems, peers, PROMPTS, lambda t, p: [(None, False)] * len(t), k=2, seed=(9, 3))
+        return {(g.problem.id, t.peer, t.index): t.text for g in groups for t in g}
+
+    every = sampled([problem(i) for i in range(6)], {n: ScriptedPeer(n, spell) for n in "abc"})
+    assert len(set(every.values())) == 36
+    shuffled = [problem(i) for i in order]
+    parts: dict[tuple, str] = {}
+    for begin in range(0, 6, together):
+        parts |= sampled(shuffled[begin : begin + together], {n: ScriptedPeer(n, spell) for n in names})
+    assert parts == every
+
+
+def test_trace_seeds_are_reproducible_and_fit_63_bits() -> None:
+    assert trace_seed(42, 0, "p1", "a", "cold", 0) == trace_seed(42, 0, "p1", "a", "cold", 0)
+    keys = [
+        (s, e, p, n, r, i) for s in (1, 2) for e in (0, 1) for p in "xy" for n in "ab" for r in "cr" for i in (0, 1)
+    ]
+    seeds = {trace_seed(*key) for key in keys}
+    assert len(seeds) == len(keys)
+    assert all(0 <= s < 1 << 63 for s in seeds)
+    assert trace_seed(1, 11) != trace_seed(11, 1) != trace_seed(111)
+
+
+# --- teacher --------------------------------------------------------------------------------------------------------------
+
+
+def trace(peer: str, index: int = 0, *, correct: bool = True, reward: float = 0.0, tokens: int = 5, **terms: float):  # noqa: ANN201
+    return Trace(
+        peer, "cold", index, [1], [2] * tokens, RIGHT, False, correct=correct, reward=reward, terms=dict(terms)
+    )
+
+
+TRACES = [
+    trace("a", 0, reward=9.0, correctness=2.0, tokens=1),
+    trace("b", 0, correct=False, reward=8.0, correctness=1.9, tokens=2),
+    trace("b", 1, reward=1.0, correctness=1.3, tokens=9),
+    trace("b", 2, reward=1.0, correctness=1.3, tokens=9),
+    trace("c", 0, reward=2.0, correctness=1.0, tokens=8),
+    trace("c", 1, reward=0.5, correctness=1.1, tokens=3),
+    trace("c", 2, reward=2.0, correctness=1.3, tokens=3),
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "chosen"),
+    [("total_reward", ("c", 0)), ("correctness", ("b", 1)), ("shortest", ("c", 1))],
+)
+def test_the_teacher_is_correct_somebody_else_and_the_earlier_of_equals(policy: str, chosen: tuple[str, int]) -> None:
+    group = Group(problem(), list(TRACES))
+    teacher = choose_teacher(group, "a", policy, random.Random(0))  # type: ignore[arg-type]
+    assert teacher is not None
+    assert (teacher.peer, teacher.index) == chosen
+
+
+def test_round_robin_lets_every_successful_peer_teach() -> None:
+    group = Group(problem(), list(TRACES))
+    taught = [choose_teacher(group, "a", "round_robin", random.Random(i)) for i in range(60)]
+    counts = {name: sum(t.peer == name for t in taught if t) for name in "abc"}
+    assert counts["a"] == 0
+    assert min(counts["b"], counts["c"]) > 15
+    assert {(t.peer, t.index) for t in taught if t} == {("b", 1), ("c", 0)}  # the first correct one of each
+
+
+@pytest.mark.parametrize("policy", ["total_reward", "correctness", "shortest", "round_robin"])
+def test_without_another_correct_peer_nobody_teaches(policy: str) -> None:
+    group = Group(problem(), [trace("a"), trace("b", correct=False)])
+    assert choose_teacher(group, "a", policy, random.Random(0)) is None  # type: ignore[arg-type]
+    # A rescue trace teaches nobody.
+    rescued = trace("b")
+    rescued.round = "rescue"
+    assert choose_teacher(Group(problem(), [rescued]), "a", policy, random.Random(0)) is None  # type: ignore[arg-type]
+
+
+def test_a_reward_without_an_opinion_stands_last() -> None:
+    group = Group(problem(), [trace("b", 0, reward=float("nan")), trace("b", 1, reward=-3.0)])
+    teacher = choose_teacher(group, "a", "total_reward", random.Random(0))
+    assert teacher is not None
+    assert teacher.index == 1
+
+
+# --- hint -----------------------------------------------------------------------------------------------------------------
+
+
+def hint_of(text: str, *, answer: str = "7", fraction: float | None = None, **settings: object) -> Hint | None:
+    teacher = Trace("b", "cold", 3, [1], [2], text, False, correct=True)
+    student = ScriptedPeer("a", always(""))
+    return make_hint(teacher, problem(answer=answer), student, RoundSettings(**settings), fraction)  # type: ignore[arg-type]
+
+
+def test_a_hint_is_the_derivation_without_its_answer() -> None:
+    hint = hint_of("First 3 + 4 is wanted.\nSo 3 + 4 = 7\n#### 7")
+    assert hint is not None
+    assert hint.text == "First 3 + 4 is wanted.\nSo 3 + 4 ="
+    assert (hint.teacher, hint.teacher_index, hint.leaks) == ("b", 3, False)
+
+
+@pytest.mark.parametrize("text", ["#### 7", "7", r"\boxed{7}", "The answer is 7.", ""])
+def test_nothing_left_is_no_hint(text: str) -> None:
+    assert hint_of(text) is None
+
+
+def test_a_value_that_still_stands_in_the_hint_is_noted() -> None:
+    hint = hint_of("There are 7 days in a week.\nSo I know it.\n#### 7")
+    assert hint is not None
+    assert hint.leaks
+
+
+def test_the_budget_is_counted_in_the_students_tokens() -> None:
+    hint = hint_of("one two three four five\n#### 7", hint_tokens=3)
+    assert hint is not None
+    assert hint.text == "one two three"
+    # What is cut away leaks nothing.
+    cut = hint_of("we know that 7 is\nthe thing we want here\n#### 7", hint_tokens=2)
+    assert cut is not None
+    assert not cut.leaks
+
+
+@pytest.mark.parametrize(("keep", "expected"), [(False, "Add 3 and 4."), (True, "<think>hmm, 12?</think>\nAdd 3 and 4.")])
+def test_think_blocks_are_left_out_unless_wanted(keep: bool, expected: str) -> None:
+    hint = hint_of("<think>hmm, 12?</think>\nAdd 3 and 4.\n#### 7", hint_think=keep)
+    assert hint is not None
+    assert hint.text == expected
+
+
+def test_forms_of_a_hint() -> None:
+    text = "Let us look.\nWe have 3 and 4.\nNothing here.\n3 + 4 = x\n#### 7"
+    full, first, lines = (hint_of(text, hint_form=f) for f in ("full", "first_fraction", "key_lines"))
+    assert full is not None
+    assert first is not None
+    assert lines is not None
+    assert full.text == "Let us look.\nWe have 3 and 4.\nNothing here.\n3 + 4 = x"
+    assert full.text.startswith(first.text)
+    assert 0.3 < len(first.text) / len(full.text) < 0.7
+    assert lines.text == "We have 3 and 4.\n3 + 4 = x"
+    shorter = hint_of(text, hint_form="first_fraction", hint_fraction=0.2)
+    assert shorter is not None
+    assert len(shorter.text) < len(first.text)
+    assert hint_of("No sums at all, dear.\n#### 7", hint_form="key_lines") is None
+
+
+# --- rescue round ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_who_failed_is_rescued_by_somebody_who_did_not() -> None:
+    peers = team(RIGHT, lambda q, hinted, seed: RIGHT if hinted else WRONG, WRONG)
+    (group,), plan = both_rounds(peers, RoundSettings(k=2, k_rescue=3))
+    assert [(r.student, r.hint.teacher if r.hint else None) for r in plan] == [("b", "a"), ("c", "a")]
+    assert [(t.peer, t.index, t.correct) for t in group.of(round="rescue")] == [
+        ("b", 0, True), ("b", 1, True), ("b", 2, True), ("c", 0, False), ("c", 1, False), ("c", 2, False),
+    ]  # fmt: skip
+    rescued = group.of("b", "rescue")[0]
+    assert peers["b"].decode(rescued.prompt_ids) == "Q: What is number 0 ? Hint: 3 + 4 = A:"
+    assert rescued.hint is not None
+    assert rescued.hint.text == "3 + 4 ="
+    assert len(peers["a"].calls) == 1
+
+
+def test_nobody_to_rescue_and_nobody_who_could() -> None:
+    for scripts in ((RIGHT, RIGHT), (WRONG, WRONG)):
+        peers = team(*scripts)
+        (group,), plan = both_rounds(peers, RoundSettings())
+        assert plan == []
+        assert len(group) == 4
+        assert all(len(p.calls) == 1 for p in peers.values())
+
+
+def test_without_rescue_traces_there_is_no_rescue_round() -> None:
+    _, plan = both_rounds(team(RIGHT, WRONG), RoundSettings(k_rescue=0))
+    assert plan == []
+
+
+def test_a_teacher_with_nothing_but_an_answer_rescues_nobody() -> None:
+    _, plan = both_rounds(team("#### 7", WRONG), RoundSettings())
+    assert plan == []
+
+
+def test_students_all_sample_again_with_a_hint_as_often_as_asked() -> None:
+    problems = [problem(i) for i in range(200)]
+    peers = team(RIGHT, RIGHT, WRONG)
+    settings = RoundSettings(k=1, students="all", hint_probability=0.75)
+    groups, plan = both_rounds(peers, settings, problems)
+    assert len(plan) == 600
+    assert all(len(g.of(n, "rescue")) == 1 for g in groups for n in "abc")
+    shown = sum(r.hint is not None for r in plan) / 600
+    assert abs(shown - 0.75) < 5 * (0.75 * 0.25 / 600) ** 0.5
+    assert all(r.hint is None or r.hint.teacher != r.student for r in plan)
+    unhinted = next(t for g in groups for t in g.of(round="rescue") if t.hint is None)
+    assert "Hint:" not in peers[unhinted.peer].decode(unhinted.prompt_ids)
+    _, never = both_rounds(team(RIGHT, RIGHT), RoundSettings(students="all", hint_probability=0.0), problems)
+    assert len(never) == 400
+    assert not any(r.hint for r in never)
+
+
+@given(st.permutations(range(8)), st.permutations("abc"))
+def test_who_sees_a_hint_does_not_depend_on_the_order(order: list[int], names: list[str]) -> None:
+    def planned(problems: list, peers: dict[str, ScriptedPeer]) -> dict[tuple[str, str], Hint | None]:
+        groups = cold_round(problems, peers, PROMPTS, verify, k=1, seed=(0,))
+        for group in groups:
+            group.traces.sort(key=lambda t: t.peer)  # who came first decides a tie, and must not change
+        settings = RoundSettings(students="all", hint_probability=0.5, teacher="round_robin")
+        plan = plan_rescues(groups, peers, PROMPTS, settings, seed=(0,))
+        return {(r.group.problem.id, r.student): r.hint for r in plan}
+
+    scripts = {"a": RIGHT, "b": "1 + 6 = 7\n#### 7", "c": "2 + 5 = 7\n#### 7"}
+    straight = planned([problem(i) for i in range(8)], {n: ScriptedPeer(n, always(scripts[n])) for n in "abc"})
+    other = planned([problem(i) for i in order], {n: ScriptedPeer(n, always(scripts[n])) for n in names})
+    assert straight == other
+    assert len({h.text for h in straight.values() if h}) == 3
+    assert None in straight.values()
+
+
+@pytest.mark.parametrize("words", [1000, 9, 8, 2, 1, 0, -5])
+def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
+    peers = team("one two 3 + 4 is five six more\n#### 7", WRONG)
+    frame = len(peers["b"].ids("Q: What is number 0 ? Hint: A:"))
+    peers["b"].longest = frame + words
+    groups = cold_round([problem()], peers, PROMPTS, verify, k=1, seed=(0,))
+    plan = plan_rescues(groups, peers, PROMPTS, RoundSettings(k=1), seed=(0,))
+    hints = [r.hint.text for r in plan if r.hint]
+    if words < 1:
+        assert plan == []
+    else:
+        assert [h.split(" ") for h in hints] == ["one two 3 + 4 is five six more".split(" ")[:words]]
+        rescue_round(plan, peers, PROMPTS, verify, k=1, seed=(0,))
+        assert len(groups[0].of("b", "rescue")[0].prompt_ids) <= peers["b"].longest
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"k": 0}, "rounds.k is 0"),
+        ({"k_rescue": -1}, "rounds.k_rescue is -1"),
+        ({"students": "some"}, "rounds.students is 'some'"),
+        ({"students": "all", "hint_probability": 1.5}, "rounds.hint_probability is 1.5"),
+        ({"hint_probability": 0.5}, "only applies to students: all"),
+        ({"hint_tokens": 0}, "rounds.hint_tokens is 0"),
+        ({"hint_fraction": 0.0}, "rounds.hint_fraction is 0.0"),
+        ({"teacher": "nobody"}, "rounds.teacher is 'nobody'"),
+        ({"hint_form": "haiku"}, "rounds.hint_form is 'haiku'"),
+    ],
+)
+def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=".") as error:
+        RoundSettings(**change)  # type: ignore[arg-type]
+    assert named in str(error.value)
+    assert "\n" not in str(error.value)
