@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, get_args
@@ -264,8 +265,8 @@ def _first_part(text: str, fraction: float) -> str:
     """The first part of a text, ending between words."""
     if fraction >= 1:
         return text
-    words = text.split(" ")
-    return " ".join(words[: max(1, round(len(words) * fraction))])
+    words = re.findall(r"\S+\s*", text)
+    return "".join(words[: max(1, round(len(words) * fraction))])
 
 
 def _sample(

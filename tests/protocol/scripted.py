@@ -19,6 +19,7 @@ class ScriptedPeer:
     name: str
     script: Script
     longest: int = 1000
+    device: str = "cpu"
     calls: list[list[str]] = field(default_factory=list)
     """Prompt texts of every ``sample`` call."""
     words: list[str] = field(default_factory=list)

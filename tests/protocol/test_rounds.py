@@ -204,6 +204,9 @@ def test_forms_of_a_hint() -> None:
     shorter = hint_of(text, hint_form="first_fraction", hint_fraction=0.2)
     assert shorter is not None
     assert len(shorter.text) < len(first.text)
+    lines_only = hint_of("3+4=7\n7*2=14\n14+1=15\n15-8=x\n#### 7", hint_form="first_fraction")
+    assert lines_only is not None
+    assert lines_only.text == "3+4=7\n7*2=14"
     assert hint_of("No sums at all, dear.\n#### 7", hint_form="key_lines") is None
 
 
