@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -17,18 +18,35 @@ import core_lightning.rewards  # noqa: F401
 from core_lightning.callbacks import (
     AdapterCheckpoint,
     MetricsCsv,
+    RescueProgressBar,
     RescueRateCallback,
     RunFolder,
+    RunReport,
+    RunSummary,
     TeamPassAtKCallback,
     TraceLog,
     check_run_folder,
 )
 from core_lightning.data import RescueDataModule
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
+from core_lightning.preview import CoreTrainer
+
+#: Notes of other libraries about what is meant here.
+_EXPECTED = (
+    ".*in eval mode at the start of training.*",  # peers stay in evaluation mode, see Peer.train
+    ".*is_gradient_checkpointing.*is deprecated.*",
+    ".*LeafSpec.*is deprecated.*",
+    ".*does not have many workers.*",
+)
 
 
 class CoreCLI(LightningCLI):
     """LightningCLI with the run folder's callbacks; each has its own section in the config."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The four of Lightning, and ``preview``: prompts of both rounds without loading a model."""
+        return {**LightningCLI.subcommands(), "preview": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give every callback of the run folder a section of its own."""
@@ -37,6 +55,8 @@ class CoreCLI(LightningCLI):
         parser.add_lightning_class_args(RescueRateCallback, "rescue_rate")
         parser.add_lightning_class_args(TraceLog, "trace_log")
         parser.add_lightning_class_args(AdapterCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunSummary, "summary")
+        parser.add_lightning_class_args(RunReport, "report")
 
     def before_instantiate_classes(self) -> None:
         """Refuse a folder that holds another run, before anything is built."""
@@ -47,6 +67,8 @@ class CoreCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the progress bar unless it is switched off or another one is configured."""
         config = self.config_init[self.subcommand] if self.subcommand else self.config_init
+        if config.trainer.get("enable_progress_bar") is not False:
+            kwargs["callbacks"] = [*(config.trainer.get("callbacks") or []), RescueProgressBar()]
         if config.trainer.get("logger") is None:
             kwargs.setdefault("logger", MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()))
         return super().instantiate_trainer(**kwargs)
@@ -62,6 +84,7 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
     return CoreCLI(
         CollaborativeReasoningModule,
         RescueDataModule,
+        trainer_class=CoreTrainer,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
@@ -84,6 +107,8 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
 def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for message in _EXPECTED:
+        warnings.filterwarnings("ignore", message=message)
     try:
         build_cli(args)
     except (ValueError, ModuleNotFoundError) as error:

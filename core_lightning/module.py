@@ -17,11 +17,10 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import nn
 
 from core_lightning.answers import Verifier
 from core_lightning.objectives import GRPO, Objective, Totals, group_advantages, group_ids, no_signal
-from core_lightning.objectives.advantages import GroupBy
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sources import check as check_source
@@ -31,57 +30,10 @@ from core_lightning.protocol.records import Group, Problem
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, default_terms
 from core_lightning.rewards.embedder import Embedder
+from core_lightning.settings import AdvantageSettings, ScheduleSettings
 from core_lightning.step_metrics import rescue_outcomes, step_metrics
 from core_lightning.team import Team, load_peers
 from core_lightning.update import PeerBatch, accumulate, freeze
-
-
-@dataclass(frozen=True)
-class AdvantageSettings:
-    """How rewards become advantages."""
-
-    group_by: GroupBy = "problem"
-    """Which traces share a baseline: all of a ``problem`` (published), those of a ``peer``, or of a peer and ``round``."""
-    normalize_std: bool = True
-    """Divide by the group's standard deviation; off for Dr. GRPO."""
-    std_floor: float = 1e-4
-    """Smallest divisor, in units of reward."""
-    mask_no_signal: bool = False
-    """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone."""
-    mask_truncated: bool = False
-    """Leave traces that hit the token limit out of the loss (they stay in the baseline)."""
-
-    def __post_init__(self) -> None:
-        if self.group_by not in ("problem", "peer", "round"):
-            raise ValueError(f"advantage.group_by is {self.group_by!r}; choose problem, peer or round")
-        if self.std_floor <= 0:
-            raise ValueError(f"advantage.std_floor is {self.std_floor}; set it above 0")
-
-
-@dataclass(frozen=True)
-class ScheduleSettings:
-    """Learning rate over training; every peer's own rate is scaled alike."""
-
-    shape: Literal["cosine", "linear", "constant"] = "cosine"
-    """After the warm-up: half a cosine to 0, a line to 0, or no change."""
-    warmup: float = 0.1
-    """Share of training in which the rate rises linearly from 0."""
-
-    def __post_init__(self) -> None:
-        if self.shape not in ("cosine", "linear", "constant"):
-            raise ValueError(f"schedule.shape is {self.shape!r}; choose cosine, linear or constant")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"schedule.warmup is {self.warmup}; set it in [0, 1)")
-
-    def factor(self, step: int, total: float) -> float:
-        """Multiplier of the learning rate before step ``step`` (from 0) of ``total``."""
-        warm = self.warmup * total if math.isfinite(total) else 0.0
-        if step < warm:
-            return (step + 1) / (math.ceil(warm) or 1)
-        if self.shape == "constant" or not math.isfinite(total):
-            return 1.0
-        done = (step - warm) / max(total - warm, 1.0)
-        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) if self.shape == "cosine" else max(0.0, 1 - done)
 
 
 @dataclass
@@ -229,7 +181,7 @@ class CollaborativeReasoningModule(LightningModule):
 
     @property
     def _peers(self) -> dict[str, Peer]:
-        return {name: peer for name, peer in self.peers.items()}  # type: ignore[misc]
+        return dict(self.peers.items())  # type: ignore[arg-type]
 
     def setup(self, stage: str) -> None:
         """Refuse trainer settings that cannot work with manual optimization of several adapters."""
@@ -295,9 +247,7 @@ class CollaborativeReasoningModule(LightningModule):
             return set()
         rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
         ids = group_ids(groups, settings.group_by)
-        values = group_advantages(
-            rewards, ids, normalize_std=settings.normalize_std, std_floor=settings.std_floor
-        )
+        values = group_advantages(rewards, ids, normalize_std=settings.normalize_std, std_floor=settings.std_floor)
         silent = no_signal(rewards, ids)
         for trace, advantage in zip(traces, values.tolist(), strict=True):
             trace.advantage = advantage
@@ -325,8 +275,9 @@ class CollaborativeReasoningModule(LightningModule):
                 need_reference=self.objective.beta > 0,
                 need_entropy=self.objective.entropy_coef > 0,
             )
-        batch.policy_totals = self._over_ranks(batch.policy_totals)
-        batch.imitation_totals = self._over_ranks(batch.imitation_totals)
+        for totals in ("policy_totals", "imitation_totals"):
+            own = getattr(batch, totals)
+            setattr(batch, totals, Totals(*self._over_ranks(own.traces, own.tokens)))
         return batch
 
     def update(self, batches: Mapping[str, PeerBatch], groups: Sequence[Group]) -> dict[str, dict[str, float]]:
@@ -347,7 +298,7 @@ class CollaborativeReasoningModule(LightningModule):
             report["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
             # A rank's loss is its part of the sum over ranks, and what is logged is the mean over ranks.
             report["loss"] = report.get("loss", 0.0) * self.trainer.world_size
-            if self._on_any_rank(not math.isfinite(report["loss"] + report["grad_norm"])):
+            if self._over_ranks(float(not math.isfinite(report["loss"] + report["grad_norm"]))) != [0]:
                 broken.append(name)
                 for parameter in parameters:
                     parameter.grad = None
@@ -368,7 +319,9 @@ class CollaborativeReasoningModule(LightningModule):
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"batch-{self.batches_done}-rank-{self.global_rank}.json"
         file.write_text(json.dumps([dataclasses.asdict(g) for g in groups], default=dict))
-        rank_zero_warn(f"peer {', '.join(broken)}: loss or gradient is not finite, the step is skipped; batch in {file}")
+        rank_zero_warn(
+            f"peer {', '.join(broken)}: loss or gradient is not finite, the step is skipped; batch in {file}"
+        )
         if self._nonfinite_in_a_row >= self.max_nonfinite:
             raise RuntimeError(
                 f"{self._nonfinite_in_a_row} steps in a row were not finite (model.max_nonfinite); lower the learning "
@@ -382,17 +335,18 @@ class CollaborativeReasoningModule(LightningModule):
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
 
-    def _over_ranks(self, totals: Totals) -> Totals:
+    def _over_ranks(self, *values: float) -> list[float]:
+        """Each value summed over all processes."""
         if self.trainer.world_size == 1:
-            return totals
-        both = torch.tensor([totals.traces, totals.tokens], dtype=torch.float64, device=self.trainer.strategy.root_device)
-        torch.distributed.all_reduce(both)
-        return Totals(*both.tolist())
+            return list(values)
+        sums = torch.tensor(values, device=self.trainer.strategy.root_device)  # counts are exact in float32
+        torch.distributed.all_reduce(sums)
+        return sums.tolist()
 
     def _sum_gradients(self, parameters: Sequence[nn.Parameter], has_signal: bool) -> None:
         if self.trainer.world_size == 1:
             return
-        if not self._on_any_rank(has_signal):
+        if self._over_ranks(float(has_signal)) == [0]:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = torch.cat([g.flatten() for g in grads])
@@ -400,22 +354,14 @@ class CollaborativeReasoningModule(LightningModule):
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
             parameter.grad = part.view_as(parameter)
 
-    def _on_any_rank(self, flag: bool) -> bool:
-        if self.trainer.world_size == 1:
-            return flag
-        raised = torch.tensor(float(flag), device=self.trainer.strategy.root_device)
-        torch.distributed.all_reduce(raised)
-        return bool(raised)
-
     def _mean_over_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
         """Means over the ranks that have a value, in one exchange for all metrics."""
-        if self.trainer.world_size == 1:
-            return metrics
-        values = torch.tensor(list(metrics.values()), dtype=torch.float32, device=self.trainer.strategy.root_device)
-        known = ~values.isnan()
-        sums = torch.stack([torch.where(known, values, 0.0), known.float()])
-        torch.distributed.all_reduce(sums)
-        return dict(zip(metrics, (sums[0] / sums[1]).tolist(), strict=True))
+        known = [not math.isnan(value) for value in metrics.values()]
+        sums = self._over_ranks(
+            *(v if k else 0.0 for k, v in zip(known, metrics.values(), strict=True)), *map(float, known)
+        )
+        totals, counts = sums[: len(known)], sums[len(known) :]
+        return {n: t / c if c else math.nan for n, t, c in zip(metrics, totals, counts, strict=True)}
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -435,8 +381,9 @@ class CollaborativeReasoningModule(LightningModule):
 
     def _count_rescues(self, groups: Sequence[Group]) -> None:
         outcomes = rescue_outcomes(groups)
-        self.hinted += len(outcomes)
-        self.rescued += sum(outcomes)
+        hinted, rescued = self._over_ranks(len(outcomes), sum(outcomes))
+        self.hinted += hinted
+        self.rescued += rescued
 
     def _log_step(
         self, groups: list[Group], terms: dict[str, float], updates: dict[str, dict[str, float]], dropped: int
@@ -471,7 +418,11 @@ class CollaborativeReasoningModule(LightningModule):
         own = self.state_dict()
         missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
         wrong = [n for n in own.keys() & state_dict.keys() if own[n].shape != state_dict[n].shape]
-        for names, complaint in ((missing, "lacks"), (unexpected, "holds the unknown"), (wrong, "has another shape of")):
+        for names, complaint in (
+            (missing, "lacks"),
+            (unexpected, "holds the unknown"),
+            (wrong, "has another shape of"),
+        ):
             if names:
                 raise ValueError(
                     f"the checkpoint {complaint} adapter weight {names[0]} ({len(names)} in all); "

@@ -31,7 +31,10 @@ def step_metrics(
         ``train/...`` for the team, ``train/<peer>/...`` for each peer, ``reward/...`` and ``time/...``. A mean over
         nothing (the rescue rate of a step without a hint) is NaN.
     """
-    metrics = {"train/rescue_rate": _mean(rescue_outcomes(groups)), "train/rescues": float(sum(rescue_outcomes(groups)))}
+    metrics = {
+        "train/rescue_rate": _mean(rescue_outcomes(groups)),
+        "train/rescues": float(sum(rescue_outcomes(groups))),
+    }
     metrics["train/hints"] = float(len(rescue_outcomes(groups)))
     metrics["train/hint_leakage"] = _mean([t.hint.leaks for g in groups for t in g if t.hint is not None])
     metrics["train/team_solved"] = _mean([any(t.correct for t in g.of(round="cold")) for g in groups])

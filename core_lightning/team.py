@@ -69,7 +69,9 @@ class Team:
         self.parallel = parallel
         self.watch = Stopwatch()
 
-    def rollout(self, problems: Sequence[Problem], seed: Sequence[object], progress: float) -> tuple[list[Group], dict[str, float]]:
+    def rollout(
+        self, problems: Sequence[Problem], seed: Sequence[object], progress: float
+    ) -> tuple[list[Group], dict[str, float]]:
         """Both rounds of every problem, with rewards.
 
         Args:

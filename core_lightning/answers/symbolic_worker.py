@@ -26,7 +26,7 @@ _WORD_CONSTANTS = re.compile(r"(?<![A-Za-z\\])(pi|infinity)(?![A-Za-z])")
 
 def build_comparison() -> Callable[[str, str], bool]:
     """Import math-verify and return ``equal(answer, gold)``."""
-    from math_verify import LatexExtractionConfig, parse, verify  # noqa: PLC0415
+    from math_verify import LatexExtractionConfig, parse, verify
 
     # Units are not stripped here: the list math-verify has makes 2c equal to 2.
     latex = replace(LatexExtractionConfig().normalization_config, units=False, boxed="none")
@@ -73,7 +73,7 @@ def serve(equal: Callable[[str, str], bool], replies: TextIO) -> None:
 def main() -> None:
     """Serve, and where processes can fork, replace a server that was killed at once: importing again takes a second."""
     if sys.platform != "win32":
-        import resource  # noqa: PLC0415
+        import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)

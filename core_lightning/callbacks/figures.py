@@ -36,8 +36,8 @@ def draw_figures(run: RunData, folder: Path) -> dict[str, str]:
     Returns:
         Captions by name, in reading order.
     """
-    from matplotlib import rc_context  # noqa: PLC0415
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     folder.mkdir(parents=True, exist_ok=True)
     captions = {}
@@ -88,9 +88,10 @@ def _draw_rescue_rate(axes: Axes, run: RunData, theme: Theme) -> None:
     """Rescued over hinted pairs in a moving window; a dot is one step, larger with more hints."""
     steps, hints = run.columns["step"], run.columns["train/hints"]
     rates = [100 * rate for rate in run.columns["train/rescue_rate"]]
-    axes.scatter(steps, rates, s=[14 * n for n in hints], color=theme.rescue, alpha=0.28, linewidths=0)
+    axes.scatter(steps, rates, s=[18 * n for n in hints], color=theme.rescue, alpha=0.28, linewidths=0)
     axes.plot(steps, smooth(rates, window_of(len(steps)), hints), color=theme.rescue, linewidth=2.2)
-    axes.set_title(f"Rescue rate ({sum(hints):.0f} hinted pairs)")
+    axes.set_title(f"Rescue rate ({sum(hints):.0f} hints)")
+    axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
     percent_axis(axes)
     step_axis(axes)
 
@@ -177,7 +178,7 @@ def _draw_mosaic(
     axes: Axes, shares: Sequence[Sequence[float]], first: str, second: str, run: RunData, theme: Theme
 ) -> None:
     """Width is how often the first peer solves or fails, height how often then the second: equal cuts mean chance."""
-    from matplotlib.patches import Rectangle  # noqa: PLC0415
+    from matplotlib.patches import Rectangle
 
     colors = peer_colors(run, theme)
     fills = [[theme.grid, colors[first]], [colors[second], theme.rescue]]

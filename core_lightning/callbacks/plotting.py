@@ -107,7 +107,7 @@ def style(theme: Theme) -> dict[str, Any]:
 
 def canvas(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of a size in inches, and its axes row by row."""
-    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+    from matplotlib.figure import Figure as Canvas
 
     figure = Canvas(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -127,7 +127,7 @@ def percent_axis(axes: Axes) -> None:
 
 def step_axis(axes: Axes, label: str = "training step") -> None:
     """Put whole steps on the horizontal axis."""
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(label)

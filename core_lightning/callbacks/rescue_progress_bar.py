@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.siblings import find_callback
@@ -25,7 +26,7 @@ class RescueProgressBar(RichProgressBar):
     """
 
     def __init__(self, refresh_rate: int = 2, every_n_steps: int = 1) -> None:
-        super().__init__(refresh_rate=refresh_rate)
+        super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_text_delimiter=" · "))
         if every_n_steps < 1:
             raise ValueError(f"progress_bar.every_n_steps is {every_n_steps}; set it to 1 or more")
         self.every_n_steps = every_n_steps
@@ -35,7 +36,7 @@ class RescueProgressBar(RichProgressBar):
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Choose between a live bar and lines."""
         super().setup(trainer, pl_module, stage)
-        from rich import get_console  # noqa: PLC0415
+        from rich import get_console
 
         self._lines = trainer.is_global_zero and not get_console().is_terminal
         if self._lines:
@@ -68,6 +69,12 @@ class RescueProgressBar(RichProgressBar):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Leave the console to the tables."""
         self._stop_progress()
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """A short bar and no speed, so that the figures fit; steps take seconds to minutes."""
+        description, bar, batches, clock, _ = super().configure_columns(trainer)
+        bar.bar_width = 12
+        return [description, bar, batches, clock]
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         """What stands behind the bar: what is logged with ``prog_bar=True``, and the team's figures."""
@@ -119,4 +126,4 @@ def busiest(metrics: Mapping[str, float], count: int = 3) -> list[tuple[str, flo
 
 
 def _share(value: float) -> str:
-    return f"{percent(value).split('.')[0]}%"
+    return f"{100 * value:.0f}%" if math.isfinite(value) else "–"

@@ -38,7 +38,7 @@ class RunSummary(StepHistory):
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print all tables."""
         if trainer.is_global_zero:
-            from rich.console import Console  # noqa: PLC0415
+            from rich.console import Console
 
             console = Console()
             if not console.is_terminal:

@@ -157,9 +157,9 @@ def profile_table(seconds: Mapping[str, Mapping[str, float]], peers: Sequence[st
 
 def to_rich(table: Table) -> RichTable:
     """A table for a console."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table as RichTable  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
 
     drawn = RichTable(
         title=Text(table.title), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, show_lines=table.text

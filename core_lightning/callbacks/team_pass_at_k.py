@@ -88,7 +88,9 @@ class TeamPassAtKCallback(Callback):
             return
         step = pl_module.batches_done
         result = evaluate(scores, list(pl_module.peer_configs), self.k, step, stage)
-        self.history.append(result)
+        # Lightning repeats the evaluation at the end of a run that is resumed from there.
+        others = [e for e in self.history if (e["step"], e["stage"]) != (step, stage)]
+        known, self.history = len(others) < len(self.history), [*others, result]
         flat = {f"{stage}/{name}": figure["value"] for name, figure in result["values"].items()}
         bounds = {
             f"{stage}/{name}/{bound}": figure[bound]
@@ -98,7 +100,8 @@ class TeamPassAtKCallback(Callback):
         if trainer.state.fn == "fit":
             # Lightning would log under the index of the last training batch, and the sanity check not at all.
             pl_module.log_dict(flat, batch_size=len(scores), logger=False)
-            _write(trainer, flat | bounds | {"epoch": float(trainer.current_epoch)}, step)
+            if not known:
+                _write(trainer, flat | bounds | {"epoch": float(trainer.current_epoch)}, step)
         else:
             pl_module.log_dict(flat | bounds | {"step": float(step)}, batch_size=len(scores))
 

@@ -46,7 +46,7 @@ class HubDataModule(RescueDataModule):
         Raises:
             DataError: If the hub or the files cannot be read, or a split or column is missing.
         """
-        from datasets import load_dataset  # noqa: PLC0415 (heavy)
+        from datasets import load_dataset
 
         where = f"{self.path or self.repo}{f' ({config})' if config else ''}, split {split!r}"
         try:
@@ -95,7 +95,7 @@ def local_files(path: Path, split: str, config: str | None = None) -> list[Path]
 
 def explain(error: Exception, where: str) -> str:
     """One line for what ``datasets`` raised: what is wrong with the data at ``where``, and the mend."""
-    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError  # noqa: PLC0415 (heavy)
+    from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
     reason = " ".join(str(error).split())
     local = "give a local copy as data.path"

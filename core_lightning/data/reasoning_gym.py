@@ -89,7 +89,7 @@ class ReasoningGym(RescueDataModule):
     def _items(self, name: str, task: Task) -> Iterator[Mapping[str, Any]]:
         """Problems of one task without end; by the piece, because some tasks make a whole data set when created."""
         try:
-            from reasoning_gym.factory import DATASETS, create_dataset  # noqa: PLC0415 (heavy)
+            from reasoning_gym.factory import DATASETS, create_dataset
         except ImportError as error:
             raise DataError("reasoning-gym is not installed: pip install 'core-lightning[embedded]'") from error
         if name not in DATASETS:

@@ -134,7 +134,7 @@ def read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Rows of a Parquet file with their number from 1."""
-    from datasets import Dataset  # noqa: PLC0415 (heavy)
+    from datasets import Dataset
 
     try:
         table = Dataset.from_parquet(str(file))

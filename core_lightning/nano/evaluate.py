@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model (float32, eval mode) and the tokenizer of a peer's folder."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 (heavy)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 

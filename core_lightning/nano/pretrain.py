@@ -116,8 +116,8 @@ def examples(recipe: Recipe, rng: random.Random, split: Split = "train") -> Iter
 
 def build_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
     """One token per printable ASCII character, in each architecture's own order; only Llama's puts BOS in front."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors  # noqa: PLC0415 (heavy)
-    from transformers import PreTrainedTokenizerFast  # noqa: PLC0415 (heavy)
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
 
     characters = ["\n", *map(chr, range(32, 127))]
     random.Random(recipe.architecture).shuffle(characters)
@@ -143,7 +143,7 @@ def build_tokenizer(recipe: Recipe) -> PreTrainedTokenizerFast:
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     """An untrained network of the recipe's architecture and size, initialized from torch's global generator."""
-    from transformers import AutoConfig, AutoModelForCausalLM  # noqa: PLC0415 (heavy)
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.for_model(
         recipe.architecture,

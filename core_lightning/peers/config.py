@@ -60,7 +60,8 @@ class GenerationSettings:
         _require(0 < self.top_p <= 1, f"generation.top_p is {self.top_p}; set it in (0, 1]")
         _require(self.max_new_tokens >= 1, f"generation.max_new_tokens is {self.max_new_tokens}; set it to 1 or more")
         _require(
-            self.max_prompt_tokens >= 1, f"generation.max_prompt_tokens is {self.max_prompt_tokens}; set it to 1 or more"
+            self.max_prompt_tokens >= 1,
+            f"generation.max_prompt_tokens is {self.max_prompt_tokens}; set it to 1 or more",
         )
         _require(all(self.stop), "generation.stop holds an empty string, which would end every completion; remove it")
         _require(
@@ -107,6 +108,4 @@ class PeerConfig:
             f"dtype is {self.dtype!r}; choose auto, bfloat16, float16 or float32",
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
-        _require(
-            self.score_batch_tokens >= 1, f"score_batch_tokens is {self.score_batch_tokens}; set it to 1 or more"
-        )
+        _require(self.score_batch_tokens >= 1, f"score_batch_tokens is {self.score_batch_tokens}; set it to 1 or more")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core_lightning.peers.config import PeerConfig
+from core_lightning.peers.encoding import encode_prompt, uses_chat
 from core_lightning.peers.loading import (
     PeerSourceError,
     adapter_name,
@@ -75,11 +76,7 @@ class Peer(nn.Module):
         self.head = LogitHead.of(model)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.chats = config.prompt_style == "chat" or (
-            config.prompt_style == "auto" and bool(self.tokenizer.chat_template)
-        )
-        if self.chats and not self.tokenizer.chat_template:
-            raise PeerSourceError(f"peer {name!r}: prompt_style is chat, but {config.model} has no chat template; use plain")
+        self.chats = uses_chat(self.tokenizer, config, name)
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         self._check_head()
@@ -117,9 +114,7 @@ class Peer(nn.Module):
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Trainable weights by name; names are stable across runs."""
         mark = f".{self._adapter}."
-        return {
-            n.replace(mark, "."): p for n, p in self.network.named_parameters() if "lora_" in n and mark in f"{n}."
-        }
+        return {n.replace(mark, "."): p for n, p in self.network.named_parameters() if "lora_" in n and mark in f"{n}."}
 
     @contextmanager
     def policy(self, policy: Policy = "own") -> Iterator[None]:
@@ -151,13 +146,7 @@ class Peer(nn.Module):
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of a prompt, through the chat template if this peer chats."""
-        if self.chats:
-            text = self.tokenizer.apply_chat_template(
-                list(prompt.messages), tokenize=False, add_generation_prompt=True
-            )
-            # The template writes the beginning-of-sequence token itself.
-            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        return list(self.tokenizer(prompt.text)["input_ids"])
+        return encode_prompt(self.tokenizer, prompt, self.chats)
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of somebody else's completion as this peer would write it, its end included."""
@@ -207,7 +196,9 @@ class Peer(nn.Module):
 
     def _text(self, token_ids: list[int]) -> str:
         text = self.tokenizer.decode(
-            [t for t in token_ids if t not in self.stop_ids], skip_special_tokens=True, clean_up_tokenization_spaces=False
+            [t for t in token_ids if t not in self.stop_ids],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
         cuts = [i for s in self.config.generation.stop if (i := text.find(s)) >= 0]
         return text[: min(cuts)] if cuts else text

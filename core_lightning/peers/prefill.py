@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -77,7 +77,8 @@ def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completi
     """
     if len(prompts) < 2 or (window is not None and max(map(len, prompts)) + completion > window):
         return 0
-    shared = min(len(commonprefix([tuple(p) for p in prompts])), min(map(len, prompts)) - 1)
+    same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
+    shared = min(sum(1 for _ in same), min(map(len, prompts)) - 1)
     return shared if shared >= _SHORTEST_PREFIX else 0
 
 

@@ -229,7 +229,13 @@ def _sample_batch(
         if int(finished.sum()) * 4 >= len(finished):
             live = (~finished).nonzero().squeeze(1)
             cache.batch_select_indices(live)
-            alive, drawn, mask, position, finished = alive[live], drawn[live], mask[live], position[live], finished[live]
+            alive, drawn, mask, position, finished = (
+                alive[live],
+                drawn[live],
+                mask[live],
+                position[live],
+                finished[live],
+            )
         hidden = backbone(
             input_ids=drawn[:, None],
             attention_mask=mask[:, : columns + step + 1],

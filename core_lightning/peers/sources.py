@@ -68,7 +68,9 @@ def check(model: str) -> None:
     if model.startswith("embedded/"):
         name = model.removeprefix("embedded/")
         if name not in _EMBEDDED:
-            raise PeerSourceError(f"model {model!r} is not embedded; choose one of {', '.join(f'embedded/{n}' for n in _EMBEDDED)}")
+            raise PeerSourceError(
+                f"model {model!r} is not embedded; choose one of {', '.join(f'embedded/{n}' for n in _EMBEDDED)}"
+            )
         package = _EMBEDDED[name]
         if importlib.util.find_spec(package.module) is None:
             raise PeerSourceError(f"model {model!r} needs the package {package.distribution}; run: {package.install}")
@@ -89,10 +91,14 @@ def check(model: str) -> None:
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         folder = Path(model).expanduser()
         if not folder.is_dir():
-            raise PeerSourceError(f"model {model!r}: no such folder; give a folder with config.json, or a hub id like org/name")
+            raise PeerSourceError(
+                f"model {model!r}: no such folder; give a folder with config.json, or a hub id like org/name"
+            )
     folder = Path(model).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise PeerSourceError(f"model {model!r}: the folder has no config.json; save a model there with save_pretrained")
+        raise PeerSourceError(
+            f"model {model!r}: the folder has no config.json; save a model there with save_pretrained"
+        )
 
 
 # --- packages of the registry -------------------------------------------------------------------------------------------
@@ -108,7 +114,8 @@ class _Embedded:
 
 def _package_folder(module: str) -> Path:
     spec = importlib.util.find_spec(module)
-    assert spec is not None and spec.origin is not None, module  # check() came first
+    assert spec is not None, module  # check() came first
+    assert spec.origin is not None, module
     return Path(spec.origin).parent
 
 
@@ -218,7 +225,9 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
         network = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **load)
     except Exception as error:
-        raise PeerSourceError(f"model {model!r}: {gguf} cannot be read as GGUF ({_first_line(error)}); download it again") from error
+        raise PeerSourceError(
+            f"model {model!r}: {gguf} cannot be read as GGUF ({_first_line(error)}); download it again"
+        ) from error
     # A model read from GGUF carries quantizer marks with which save_pretrained refuses to write.
     network.hf_quantizer = None
     if hasattr(network.config, "quantization_config"):

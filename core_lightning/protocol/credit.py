@@ -89,9 +89,9 @@ def assign_credit(
     for group in groups:
         cold = group.of(peer, "cold")
         for trace in group.of(peer):
-            if trace.round == "cold" or mode in ("hinted", "both") or trace.hint is None:
-                if not drop(trace):
-                    examples.append(_policy(trace, settings))
+            under_own_prompt = trace.round == "cold" or trace.hint is None or mode in ("hinted", "both")
+            if under_own_prompt and not drop(trace):
+                examples.append(_policy(trace, settings))
             if trace.round == "rescue" and trace.correct and trace.hint and mode in ("cold", "both"):
                 examples.append(_imitate(cold[0].prompt_ids, trace.token_ids, settings, trace.sampled_logprobs))
         if mode == "peer_trace" and group.failed_cold(peer):

@@ -90,7 +90,9 @@ class RoundSettings:
         if not 0 <= self.hint_probability <= 1:
             raise ValueError(f"rounds.hint_probability is {self.hint_probability}; set it in [0, 1]")
         if self.students == "failed" and self.hint_probability != 1:
-            raise ValueError("rounds.hint_probability only applies to students: all; set students: all or leave it at 1")
+            raise ValueError(
+                "rounds.hint_probability only applies to students: all; set students: all or leave it at 1"
+            )
         if self.teacher not in get_args(TeacherPolicy):
             raise ValueError(f"rounds.teacher is {self.teacher!r}; choose one of {', '.join(get_args(TeacherPolicy))}")
         if self.hint_form not in get_args(HintForm):

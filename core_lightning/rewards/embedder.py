@@ -114,7 +114,7 @@ class MiniLMEmbedder(Embedder):
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415 (heavy)
+        from transformers import AutoModel, AutoTokenizer
 
         path = embedded_minilm_folder() if self.model == EMBEDDED_MINILM else self.model
         tokenizer = AutoTokenizer.from_pretrained(path)

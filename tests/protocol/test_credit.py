@@ -155,6 +155,6 @@ def test_a_teacher_without_an_opinion_on_its_reward_stands_last() -> None:
     ],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         CreditSettings(**change)  # type: ignore[arg-type]
     assert named in str(error.value)

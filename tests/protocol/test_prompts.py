@@ -41,9 +41,7 @@ def test_shots_stand_before_the_question_and_show_hints_where_there_is_one() -> 
     )
     cold, hinted = settings.render(PROBLEM), settings.render(PROBLEM, "count")
     assert cold.text == "Q: 1 + 1\nA: 2\n\nQ: 2 + 2\nA: 4\n\nQ: What is {x} + 4 ?\nA:"
-    assert hinted.text == (
-        "Q: 1 + 1\nH: one and one\nA: 2\n\nQ: 2 + 2\nA: 4\n\nQ: What is {x} + 4 ?\nH: count\nA:"
-    )
+    assert hinted.text == ("Q: 1 + 1\nH: one and one\nA: 2\n\nQ: 2 + 2\nA: 4\n\nQ: What is {x} + 4 ?\nH: count\nA:")
     assert [m["content"] for m in cold.messages] == ["1 + 1", "2", "2 + 2", "4", "What is {x} + 4 ?"]
     assert [m["role"] for m in cold.messages] == ["user", "assistant", "user", "assistant", "user"]
     assert hinted.messages[0]["content"] == "1 + 1 (one and one)"
@@ -77,8 +75,8 @@ def test_the_format_asked_for_is_one_that_is_read(kind: str, form: str) -> None:
 
 
 def test_the_instruction_can_be_replaced() -> None:
-    assert PromptSettings(instruction="Just do {it}.", form="multi_strategy").render(PROBLEM).text.count(
-        "Just do {it}."
+    assert (
+        PromptSettings(instruction="Just do {it}.", form="multi_strategy").render(PROBLEM).text.count("Just do {it}.")
     )
 
 
@@ -97,7 +95,7 @@ def test_the_instruction_can_be_replaced() -> None:
     ],
 )
 def test_wrong_templates_are_refused_with_one_line(change: dict[str, str], named: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         PromptSettings(**change)  # type: ignore[arg-type]
     assert named in str(error.value)
     assert "\n" not in str(error.value)

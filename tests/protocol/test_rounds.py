@@ -93,7 +93,7 @@ def test_trace_seeds_are_reproducible_and_fit_63_bits() -> None:
 # --- teacher --------------------------------------------------------------------------------------------------------------
 
 
-def trace(peer: str, index: int = 0, *, correct: bool = True, reward: float = 0.0, tokens: int = 5, **terms: float):  # noqa: ANN201
+def trace(peer: str, index: int = 0, *, correct: bool = True, reward: float = 0.0, tokens: int = 5, **terms: float):
     return Trace(
         peer, "cold", index, [1], [2] * tokens, RIGHT, False, correct=correct, reward=reward, terms=dict(terms)
     )
@@ -184,7 +184,9 @@ def test_the_budget_is_counted_in_the_students_tokens() -> None:
     assert not cut.leaks
 
 
-@pytest.mark.parametrize(("keep", "expected"), [(False, "Add 3 and 4."), (True, "<think>hmm, 12?</think>\nAdd 3 and 4.")])
+@pytest.mark.parametrize(
+    ("keep", "expected"), [(False, "Add 3 and 4."), (True, "<think>hmm, 12?</think>\nAdd 3 and 4.")]
+)
 def test_think_blocks_are_left_out_unless_wanted(keep: bool, expected: str) -> None:
     hint = hint_of("<think>hmm, 12?</think>\nAdd 3 and 4.\n#### 7", hint_think=keep)
     assert hint is not None
@@ -292,7 +294,7 @@ def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
     if words < 1:
         assert plan == []
     else:
-        assert [h.split(" ") for h in hints] == ["one two 3 + 4 is five six more".split(" ")[:words]]
+        assert [h.split(" ") for h in hints] == [["one", "two", "3", "+", "4", "is", "five", "six", "more"][:words]]
         rescue_round(plan, peers, PROMPTS, verify, k=1, seed=(0,))
         assert len(groups[0].of("b", "rescue")[0].prompt_ids) <= peers["b"].longest
 
@@ -312,7 +314,7 @@ def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
     ],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> None:
-    with pytest.raises(ValueError, match=".") as error:
+    with pytest.raises(ValueError, match=r".") as error:
         RoundSettings(**change)  # type: ignore[arg-type]
     assert named in str(error.value)
     assert "\n" not in str(error.value)

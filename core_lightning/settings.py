@@ -1,0 +1,57 @@
+"""Settings of the step as a whole: how rewards become advantages, and the learning rate over training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from core_lightning.objectives.advantages import GroupBy
+
+
+@dataclass(frozen=True)
+class AdvantageSettings:
+    """How rewards become advantages."""
+
+    group_by: GroupBy = "problem"
+    """Which traces share a baseline: all of a ``problem`` (published), those of a ``peer``, or of a peer and ``round``."""
+    normalize_std: bool = True
+    """Divide by the group's standard deviation; off for Dr. GRPO."""
+    std_floor: float = 1e-4
+    """Smallest divisor, in units of reward."""
+    mask_no_signal: bool = False
+    """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone."""
+    mask_truncated: bool = False
+    """Leave traces that hit the token limit out of the loss (they stay in the baseline)."""
+
+    def __post_init__(self) -> None:
+        if self.group_by not in ("problem", "peer", "round"):
+            raise ValueError(f"advantage.group_by is {self.group_by!r}; choose problem, peer or round")
+        if self.std_floor <= 0:
+            raise ValueError(f"advantage.std_floor is {self.std_floor}; set it above 0")
+
+
+@dataclass(frozen=True)
+class ScheduleSettings:
+    """Learning rate over training; every peer's own rate is scaled alike."""
+
+    shape: Literal["cosine", "linear", "constant"] = "cosine"
+    """After the warm-up: half a cosine to 0, a line to 0, or no change."""
+    warmup: float = 0.1
+    """Share of training in which the rate rises linearly from 0."""
+
+    def __post_init__(self) -> None:
+        if self.shape not in ("cosine", "linear", "constant"):
+            raise ValueError(f"schedule.shape is {self.shape!r}; choose cosine, linear or constant")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"schedule.warmup is {self.warmup}; set it in [0, 1)")
+
+    def factor(self, step: int, total: float) -> float:
+        """Multiplier of the learning rate before step ``step`` (from 0) of ``total``."""
+        warm = self.warmup * total if math.isfinite(total) else 0.0
+        if step < warm:
+            return (step + 1) / (math.ceil(warm) or 1)
+        if self.shape == "constant" or not math.isfinite(total):
+            return 1.0
+        done = (step - warm) / max(total - warm, 1.0)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) if self.shape == "cosine" else max(0.0, 1 - done)
