@@ -23,7 +23,9 @@ from core_lightning.step_metrics import step_metrics
 
 
 def problem(i: int, **settings: Any) -> Problem:
-    return Problem(**({"id": f"p{i:03d}", "question": f"What is {i} plus {i} and {i} more?", "answer": str(3 * i)} | settings))
+    return Problem(
+        **({"id": f"p{i:03d}", "question": f"What is {i} plus {i} and {i} more?", "answer": str(3 * i)} | settings)
+    )
 
 
 def trace(peer: str, round: str, index: int, correct: bool, answer: str | None, **settings: Any) -> Trace:
@@ -40,9 +42,7 @@ def group_of(task: Problem, cold: dict[str, Sequence[bool]], rescue: dict[str, S
     for peer, verdicts in (rescue or {}).items():
         teacher = next(t for t in group.of(round="cold") if t.correct and t.peer != peer)
         hint = Hint(f"add {task.id} three times", teacher.peer, teacher.index, leaks=task.id.endswith("0"))
-        group.add(
-            trace(peer, "rescue", i, ok, task.answer if ok else "-9", hint=hint) for i, ok in enumerate(verdicts)
-        )
+        group.add(trace(peer, "rescue", i, ok, task.answer if ok else "-9", hint=hint) for i, ok in enumerate(verdicts))
     return group
 
 
@@ -74,7 +74,9 @@ class WrittenPeer(nn.Linear):
 class ScriptedTeam(LightningModule):
     """Returns written groups and moves each peer's weight by one per step; ``fail_at`` raises in that step."""
 
-    def __init__(self, peers: Sequence[str] = ("a", "b"), eval_samples: int = 4, fail_at: tuple[int, BaseException] | None = None) -> None:
+    def __init__(
+        self, peers: Sequence[str] = ("a", "b"), eval_samples: int = 4, fail_at: tuple[int, BaseException] | None = None
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.peer_configs = {name: PeerConfig(model=f"nano/{name}") for name in peers}
@@ -108,6 +110,9 @@ class ScriptedTeam(LightningModule):
         return [Group(g.problem, g.of(round="cold")) for g in groups]
 
     test_step = validation_step
+
+    def total_batches(self) -> float:
+        return self.trainer.estimated_stepping_batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1.0)

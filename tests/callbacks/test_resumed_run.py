@@ -1,0 +1,129 @@
+"""A run that was interrupted and resumed leaves the folder of one that was not."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
+
+from core_lightning.callbacks import (
+    AdapterCheckpoint,
+    MetricsCsv,
+    RescueRateCallback,
+    RunFolder,
+    RunReport,
+    TeamPassAtKCallback,
+    TraceLog,
+)
+from core_lightning.callbacks.metrics_csv import read_metrics
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
+FILES = ("traces.jsonl", "metrics.csv", "manifest.json")
+
+
+class Run:
+    """Twelve steps in two epochs, evaluated every three steps, checkpointed every four."""
+
+    def __init__(
+        self, folder: Path, ckpt: Path | None = None, fail_at: tuple[int, BaseException] | None = None
+    ) -> None:
+        self.passes, self.rescues, self.report = TeamPassAtKCallback(), RescueRateCallback(), RunReport()
+        callbacks = [RunFolder(), self.passes, self.rescues, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
+        # The report is written at the end; here only the columns it keeps matter.
+        self.report.on_fit_end = lambda trainer, module: None  # type: ignore[method-assign]
+        trainer = trainer_in(folder, [*callbacks, self.report], logger=MetricsCsv(folder), val_check_interval=3)
+        self.team = ScriptedTeam(fail_at=fail_at)
+        trainer.fit(self.team, WrittenProblems(), ckpt_path=str(ckpt) if ckpt else None)
+
+    def state(self) -> str:
+        columns = {n: c for n, c in self.report.columns.items() if n != "time/total"}
+        return repr((self.passes.state_dict(), self.rescues.state_dict(), columns, self.team.peers["a"].weight.item()))
+
+
+@pytest.fixture(scope="module")
+def whole(few_resamples: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, Run(folder)
+
+
+def names(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("step", [5, 6, 7])
+def test_after_an_error(whole: tuple[Path, Run], tmp_path: Path, step: int) -> None:
+    with pytest.raises(RuntimeError, match="broken"):
+        Run(tmp_path, fail_at=(step, RuntimeError("broken")))
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["batches_done"] == step  # not only the multiple of four before it
+    resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt")
+    assert resumed.state() == whole[1].state()
+    assert names(tmp_path) == names(whole[0])
+    for file in FILES:
+        assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
+
+
+def test_after_ctrl_c(whole: tuple[Path, Run], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        Run(tmp_path, fail_at=(5, KeyboardInterrupt()))
+    assert Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt").state() == whole[1].state()
+
+
+def test_from_an_earlier_checkpoint_of_a_finished_run(whole: tuple[Path, Run], tmp_path: Path) -> None:
+    Run(tmp_path)
+    resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/step-8.ckpt")
+    assert resumed.state() == whole[1].state()
+    for file in FILES:
+        assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
+
+
+def test_after_a_kill_in_mid_write(whole: tuple[Path, Run], tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        Run(tmp_path, fail_at=(10, RuntimeError("killed")))
+    for file, half in (("traces.jsonl", '{"step": 10, "prob'), ("metrics.csv", "10,1,0.33")):
+        with (tmp_path / file).open("a") as stream:
+            stream.write(half)
+    assert Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt").state() == whole[1].state()
+    for file in FILES:
+        assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
+
+
+def test_a_finished_run_can_be_prolonged(whole: tuple[Path, Run], tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    callbacks = [RunFolder(), run.passes, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
+    trainer = trainer_in(tmp_path, callbacks, max_epochs=3, logger=MetricsCsv(tmp_path), val_check_interval=3)
+    trainer.fit(ScriptedTeam(), WrittenProblems(), ckpt_path=str(tmp_path / "checkpoints/last.ckpt"))
+    lines = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
+    assert sorted({line["step"] for line in lines}) == list(range(18))
+    steps = [0, 3, 6, 9, 12, 15, 18]
+    assert [e["step"] for e in run.passes.history] == steps
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [int(r["step"]) for r in rows if r["val/team_pass_at_2"]] == steps
+    assert [int(r["step"]) for r in rows if r["train/traces"]] == list(range(18))
+
+
+def test_trace_lines(whole: tuple[Path, Run]) -> None:
+    lines = [json.loads(line) for line in (whole[0] / "traces.jsonl").read_text().splitlines()]
+    rescue = next(line for line in lines if line["round"] == "rescue")
+    assert rescue["reward"] is None  # not a number: a term had no opinion
+    assert rescue["terms"]["rarity"] is None
+    assert rescue["hint"].startswith("add p")
+    assert rescue["teacher"] != rescue["peer"]
+    assert all(isinstance(line["advantage"], float) and math.isfinite(line["advantage"]) for line in lines)
+    cold = [line for line in lines if line["step"] == 0 and line["round"] == "cold"]
+    assert len(cold) == 2 * 2 * 2  # problems, peers, traces
+    assert {line["hint"] for line in cold} == {None}
+
+
+def test_questions_can_be_left_out(tmp_path: Path) -> None:
+    trainer_in(tmp_path, [TraceLog(questions=False, every_n_steps=4)], limit_val_batches=0).fit(
+        ScriptedTeam(), WrittenProblems()
+    )
+    text = (tmp_path / "traces.jsonl").read_text()
+    assert "What is" not in text
+    assert {json.loads(line)["step"] for line in text.splitlines()} == {0, 4, 8}

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
+
+from core_lightning.callbacks import MetricsCsv, RunFolder, RunFolderError, TraceLog, check_run_folder
+from core_lightning.callbacks.metrics_csv import read_metrics
+from core_lightning.data import DataError
+
+
+def run(folder: Path, ckpt: str | None = None, **data: int) -> None:
+    trainer = trainer_in(folder, [RunFolder(), TraceLog()], limit_val_batches=0, max_epochs=1)
+    trainer.fit(ScriptedTeam(), WrittenProblems(**data), ckpt_path=ckpt)
+    trainer.save_checkpoint(folder / "checkpoints/last.ckpt")
+
+
+def test_a_folder_with_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
+    check_run_folder(tmp_path / "new", resuming=False)
+    run(tmp_path)
+    check_run_folder(tmp_path, resuming=True)
+    for start in (lambda: check_run_folder(tmp_path, resuming=False), lambda: run(tmp_path)):
+        with pytest.raises(
+            RunFolderError, match=r"already holds a run; give another --trainer\.default_root_dir, or"
+        ) as info:
+            start()
+        assert f"--ckpt_path {tmp_path / 'checkpoints/last.ckpt'}" in str(info.value)
+        assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "traces.jsonl", "checkpoints/step-3.ckpt"])
+def test_each_trace_of_a_run_counts(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(RunFolderError, match="remove it"):
+        check_run_folder(tmp_path, resuming=False)
+
+
+def test_one_trainer_may_go_on(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path, [RunFolder(), TraceLog()], limit_val_batches=0, max_epochs=1)
+    team, data = ScriptedTeam(), WrittenProblems()
+    trainer.fit(team, data)
+    trainer.fit_loop.max_epochs = 2
+    trainer.fit(team, data)
+    assert team.batches_done == 12
+
+
+def test_manifest(tmp_path: Path) -> None:
+    run(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["seed"] == 42
+    assert manifest["peers"]["a"]["model"] == "nano/a"
+    assert {"python", "torch", "lightning", "transformers", "peft", "core-lightning"} <= manifest["versions"].keys()
+    assert manifest["data"]["splits"]["train"]["size"] == 12
+
+
+def test_resume_with_other_data_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(DataError, match="not those this run began with"):
+        run(tmp_path, ckpt=str(tmp_path / "checkpoints/last.ckpt"), val=19)
+
+
+def test_a_development_run_leaves_nothing(tmp_path: Path) -> None:
+    trainer_in(tmp_path, [RunFolder(), TraceLog()], fast_dev_run=True).fit(ScriptedTeam(), WrittenProblems())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_grow_by_columns_and_survive_a_restart(tmp_path: Path) -> None:
+    logger = MetricsCsv(tmp_path / "new")
+    logger.log_metrics({"train/loss": 0.1, "epoch": 0.0}, 0)
+    logger.log_metrics({"train/loss": float("nan"), 'odd, "name"': 2.0}, 1)
+    again = MetricsCsv(tmp_path / "new")
+    again.log_metrics({"val/score": 1.0}, 2)
+    rows = read_metrics(tmp_path / "new/metrics.csv")
+    assert [list(r.values()) for r in rows] == [
+        ["0", "0", "0.1", "", ""],
+        ["1", "", "nan", "2.0", ""],
+        ["2", "", "", "", "1.0"],
+    ]
+    assert list(rows[0]) == ["step", "epoch", "train/loss", 'odd, "name"', "val/score"]
+    again.rewind(1)
+    assert [r["step"] for r in read_metrics(tmp_path / "new/metrics.csv")] == ["0"]
+
+
+def test_rewind_keeps_the_evaluation_of_the_checkpoint(tmp_path: Path) -> None:
+    logger = MetricsCsv(tmp_path)
+    for step in range(4):
+        logger.log_metrics({"val/score": 1.0}, step)
+        logger.log_metrics({"train/loss": 0.5}, step)
+    logger.rewind(2)
+    kept = [(r["step"], bool(r["val/score"])) for r in read_metrics(tmp_path / "metrics.csv")]
+    assert kept == [("0", True), ("0", False), ("1", True), ("1", False), ("2", True)]

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import rich
+from rich.console import Console
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
+
+from core_lightning.callbacks import RescueProgressBar, RescueRateCallback, RunSummary, TeamPassAtKCallback
+from core_lightning.callbacks.rescue_progress_bar import busiest, progress_parts
+from core_lightning.callbacks.step_history import phase_seconds
+from core_lightning.callbacks.tables import (
+    Table,
+    before_after_table,
+    profile_table,
+    rescues_table,
+    to_rich,
+    with_interval,
+)
+
+pytestmark = pytest.mark.usefixtures("few_resamples")
+
+TIMES = {
+    "time/sample/a": [1.0, 3.0],
+    "time/sample/b": [2.0, math.nan],
+    "time/verify": [0.5, 0.5],
+    "time/odd/b": [1.0, 1.0],
+}
+
+
+def drawn(table: Table, width: int = 140) -> str:
+    out = StringIO()
+    Console(file=out, width=width).print(to_rich(table))
+    return out.getvalue()
+
+
+def test_phases_are_means_in_order_with_the_rest() -> None:
+    seconds = phase_seconds(TIMES | {"time/total": [6.0, 6.0], "step": [0, 1]})
+    assert seconds == {"sample": {"a": 2.0, "b": 1.0}, "verify": {"": 0.5}, "odd": {"b": 1.0}, "other": {"": 1.5}}
+    assert "other" not in phase_seconds(TIMES | {"time/total": [1.0, 1.0]})
+    table = profile_table(seconds, ["a", "b"], 2)
+    assert table.rows[0] == ["sample", "2.00", "1.00", "3.00", "50.0"]
+    assert table.rows[-1] == ["all", "2.00", "2.00", "6.00", ""]
+
+
+def test_interval_text() -> None:
+    assert with_interval({"value": 0.5, "low": 0.25, "high": 0.75}) == "50.0 [25.0, 75.0]"
+    assert with_interval({"value": 0.5, "low": math.nan, "high": math.nan}, sign=True) == "+50.0"
+    assert with_interval({"value": math.nan, "low": math.nan, "high": math.nan}) == "–"
+
+
+def fit(
+    tmp_path: Path, team: ScriptedTeam, *extra: object, **settings: object
+) -> tuple[TeamPassAtKCallback, RescueRateCallback]:
+    passes, rescues = TeamPassAtKCallback(), RescueRateCallback()
+    trainer_in(tmp_path, [passes, rescues, *extra], **settings).fit(team, WrittenProblems())
+    return passes, rescues
+
+
+def test_before_and_after(tmp_path: Path) -> None:
+    passes, rescues = fit(tmp_path, ScriptedTeam())
+    table = before_after_table(passes.history[0], passes.history[-1])
+    assert table.columns == ["", "step 0", "step 12", "change", "one peer ×4", "chance"]
+    row = dict(zip(table.columns, next(r for r in table.rows if r[0] == "Team Pass@2"), strict=True))
+    last = passes.history[-1]["values"]
+    assert row["step 12"] == with_interval(last["team_pass_at_2"])
+    assert row["one peer ×4"] == f"{100 * last['equal_budget']['value']:.1f}"
+    assert row["chance"] == "68.4"
+    assert before_after_table(passes.history[0], passes.history[0]).columns == ["", "step 0", "one peer ×4", "chance"]
+    text = drawn(rescues_table(rescues.rescues, 2))
+    assert rescues.rescues[0]["question"] in text
+    assert rescues.rescues[0]["hint"] in text
+    assert rescues.rescues[2]["question"] not in text
+
+
+def test_model_text_is_not_markup() -> None:
+    assert "[bold]x[/nonsense]" in drawn(Table("[red]", ["a"], [["[bold]x[/nonsense]"]], text=True))
+
+
+def test_summary_prints_without_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, ScriptedTeam(), RunSummary())
+    printed = capsys.readouterr().out
+    for part in (
+        "20 held-out problems",
+        "Team Pass@2",
+        "Rescue rate over the run",
+        "after the hint",
+        "Seconds per step, mean of 12",
+    ):
+        assert part in printed
+
+
+def test_summary_of_a_run_without_evaluation_and_of_one_peer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, ScriptedTeam(["a"]), RunSummary(), limit_val_batches=0)
+    printed = capsys.readouterr().out
+    assert "Seconds per step" in printed
+    assert "held-out" not in printed
+    assert "Rescue" not in printed
+
+
+def test_summary_after_ctrl_c(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        fit(tmp_path, ScriptedTeam(fail_at=(7, KeyboardInterrupt())), RunSummary())
+    assert "mean of 7 steps" in capsys.readouterr().out
+
+
+def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, rescues = fit(tmp_path, ScriptedTeam(), RescueProgressBar(every_n_steps=5), enable_progress_bar=True)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("step", "evaluation"))]
+    kinds = [line.split(" · ")[0] for line in lines]
+    assert kinds == [
+        "evaluation after 0 steps",
+        "step 5/12",
+        "step 6/12",
+        "evaluation after 6 steps",
+        "step 10/12",
+        "step 12/12",
+        "evaluation after 12 steps",
+    ]
+    assert f"rescued {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())}" in lines[-2]
+
+
+def test_live_bar_shows_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr(rich, "_console", None)
+    _, rescues = fit(tmp_path, ScriptedTeam(), RescueProgressBar(), enable_progress_bar=True)
+    printed = capsys.readouterr().out
+    assert f"rescued: {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())} · solved: 100%" in printed
+    assert "step 5/12" not in printed
+
+
+def test_parts() -> None:
+    metrics = {
+        "train/team_solved": 0.75,
+        "train/a/accuracy": 0.5,
+        "train/b/accuracy": math.nan,
+        "train/a/tokens_per_second": 12.4,
+    }
+    metrics |= {"time/sample/a": 3.0, "time/sample/b": 3.0, "time/score/a": 2.0}
+    parts = progress_parts(metrics, ["a", "b"], (3, 7))
+    assert parts == {
+        "rescued": "3/7",
+        "solved": "75%",
+        "a": "50%",
+        "b": "–",
+        "tokens/s": "12",
+        "time": "sample 75% score 25%",
+    }
+    assert busiest({}) == []
+    assert progress_parts({}, ["a"]) == {}

@@ -1,0 +1,48 @@
+"""Two processes that share every step leave the counts, evaluations and traces of one process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
+
+from core_lightning.callbacks import (
+    AdapterCheckpoint,
+    MetricsCsv,
+    RescueRateCallback,
+    RunFolder,
+    TeamPassAtKCallback,
+    TraceLog,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def fit(folder: Path, batch_size: int, **settings: Any) -> dict[str, Any]:
+    callbacks = [RunFolder(), TeamPassAtKCallback(), RescueRateCallback(), TraceLog(), AdapterCheckpoint()]
+    trainer = trainer_in(folder, callbacks, max_epochs=1, logger=MetricsCsv(folder), **settings)
+    trainer.fit(ScriptedTeam(), WrittenProblems(train=8, val=7, batch_size=batch_size))
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
+
+
+def traces(folder: Path) -> list[str]:
+    lines = [line for file in folder.glob("traces*.jsonl") for line in file.read_text().splitlines()]
+    return sorted(json.dumps(json.loads(line), sort_keys=True) for line in lines)
+
+
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    alone = fit(tmp_path / "one", 4)
+    together = fit(tmp_path / "two", 2, strategy="ddp_spawn", devices=2)
+    for name in ("TeamPassAtKCallback", "RescueRateCallback"):
+        expected = alone[name]
+        if name == "RescueRateCallback":
+            assert sum(expected["hinted"].values()) > 0
+        assert repr(together[name]) == repr(expected)
+    assert (tmp_path / "two/traces.rank1.jsonl").exists()
+    assert traces(tmp_path / "two") == traces(tmp_path / "one")
+    one, two = ((tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("one", "two"))
+    assert len(one) == len(two)
