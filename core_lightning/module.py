@@ -199,7 +199,7 @@ class CollaborativeReasoningModule(LightningModule):
             if peer.config.lr is not None:
                 group["lr"] = peer.config.lr
             groups.append(group)
-        optimizer = self.make_optimizer(groups)  # type: ignore[arg-type]
+        optimizer = self.make_optimizer(groups)
         total = self.total_batches()
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -365,11 +365,11 @@ class CollaborativeReasoningModule(LightningModule):
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
-    def validation_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:
+    def validation_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:  # type: ignore[override]
         """Cold traces of held-out problems; callbacks compute the metrics. The same noise every time it is called."""
         return self.team.cold([p for p in batch if self.fits(p)], self.eval_samples, (self.seed, "eval"))
 
-    def test_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:
+    def test_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:  # type: ignore[override]
         """As in validation, on the test split."""
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
@@ -401,7 +401,7 @@ class CollaborativeReasoningModule(LightningModule):
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Adapters only: ``<peer>.<weight>``."""
         return {
             f"{name}.{weight}": value.detach()

@@ -58,6 +58,9 @@ class Peer(nn.Module):
         PeerSourceError: The model or the adapter cannot be found, read or fitted.
     """
 
+    tokenizer: Any
+    network: Any  # a PEFT model; many of its attributes are its base model's
+
     def __init__(self, name: str, config: PeerConfig, device: torch.device, base: Peer | None = None) -> None:
         super().__init__()
         self.name = name

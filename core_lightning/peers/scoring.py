@@ -50,7 +50,7 @@ class LogitHead:
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: Tensor, targets: Tensor, head: LogitHead, temperature: float, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
         n = hidden.shape[0]
@@ -79,7 +79,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_entropy: Tensor | None) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, grad_entropy: Tensor | None) -> tuple[Tensor, None, None, None, None]:
         slope, entropy_slope = ctx.saved_tensors
         total = grad[:, None] * slope
         if entropy_slope is not None and grad_entropy is not None:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: Bumped when the conversion changes, so that an older cache is not read.
 _CONVERSION = 1
@@ -223,7 +224,7 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
         pass
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        network = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **load)
+        network: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **load)
     except Exception as error:
         raise PeerSourceError(
             f"model {model!r}: {gguf} cannot be read as GGUF ({_first_line(error)}); download it again"

@@ -13,7 +13,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
 from core_lightning.protocol.prompts import Prompt, PromptSettings
@@ -109,6 +109,11 @@ def trace_seed(*key: object) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def in_turn(work: Callable[[RolloutPeer], Any], peers: Sequence[RolloutPeer]) -> list[Any]:
+    """Apply ``work`` to one peer after the other."""
+    return [work(peer) for peer in peers]
+
+
 def cold_round(
     problems: Sequence[Problem],
     peers: Mapping[str, RolloutPeer],
@@ -117,7 +122,7 @@ def cold_round(
     *,
     k: int,
     seed: Sequence[object],
-    for_each: Callable[..., list] = lambda run, peers: [run(p) for p in peers],
+    for_each: Callable[..., list] = in_turn,
 ) -> list[Group]:
     """Every peer samples ``k`` traces of every problem from the plain prompt, in one batched call per peer."""
     groups = [Group(p) for p in problems]
@@ -169,7 +174,7 @@ def plan_rescues(
                     continue
                 draw = random.Random(trace_seed(*seed, group.problem.id, name, "hint"))
                 teacher = choose_teacher(group, name, settings.teacher, draw)
-                hint = teacher and make_hint(teacher, group.problem, peer, settings, fraction)
+                hint = make_hint(teacher, group.problem, peer, settings, fraction) if teacher else None
                 hint = hint and fitting_hint(hint, group.problem, peer, prompts)
                 if settings.students == "failed":
                     if hint:
@@ -188,7 +193,7 @@ def rescue_round(
     *,
     k: int,
     seed: Sequence[object],
-    for_each: Callable[..., list] = lambda run, peers: [run(p) for p in peers],
+    for_each: Callable[..., list] = in_turn,
 ) -> None:
     """Students sample ``k`` traces each from their hinted prompts; the traces join the groups they belong to."""
     by_student = {name: [r for r in plan if r.student == name] for name in peers}
