@@ -17,6 +17,7 @@ KNOWN_WARNINGS = (
     "ignore:fan_in_fan_out is set to False:UserWarning",
     "ignore:.*treespec, LeafSpec.*",
     "ignore:Found .* module\\(s\\) in eval mode",
+    "ignore:Total length of .* across ranks is zero",
     "ignore:.*does not have many workers.*",
 )
 
