@@ -204,7 +204,7 @@ def _draw_mosaic(
 def _label_area(axes: Axes, area: tuple[float, float, float, float], name: str, share: float, color: str) -> None:
     """Name and share inside a rectangle, upright if it is narrow, the share alone if there is no room for both."""
     left, bottom, width, height = area
-    per_letter, line = 0.028, 0.075
+    per_letter, line = 0.033, 0.075
     room = width > per_letter * len(name) and height > 2 * line
     upright = not room and height > per_letter * len(name) and width > 2 * line
     if not room and not upright and (width < line * 1.6 or height < line):

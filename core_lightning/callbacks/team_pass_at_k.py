@@ -96,6 +96,7 @@ class TeamPassAtKCallback(Callback):
             f"{stage}/{name}/{bound}": figure[bound]
             for name, figure in result["values"].items()
             for bound in ("low", "high")
+            if not name.startswith("chance_")  # known, not estimated
         }
         if trainer.state.fn == "fit":
             # Lightning would log under the index of the last training batch, and the sanity check not at all.
