@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from argparse import ArgumentError
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -29,6 +30,7 @@ from core_lightning.callbacks import (
 )
 from core_lightning.data import RescueDataModule
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
+from core_lightning.one_line import one_line
 from core_lightning.preview import CoreTrainer
 
 #: Notes of other libraries about what is meant here.
@@ -38,6 +40,12 @@ _EXPECTED = (
     ".*LeafSpec.*is deprecated.*",
     ".*does not have many workers.*",
 )
+
+#: Errors of parsing are raised, so that main() can put them in one line.
+_PARSER = {
+    "exit_on_error": False,
+    **{c: {"exit_on_error": False} for c in ("fit", "validate", "test", "predict", "preview")},
+}
 
 
 class CoreCLI(LightningCLI):
@@ -100,7 +108,7 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         },
         args=args,
         run=run,
-        parser_kwargs={"default_env": False},
+        parser_kwargs=_PARSER,
     )
 
 
@@ -111,8 +119,8 @@ def main(args: ArgsType = None) -> None:
         warnings.filterwarnings("ignore", message=message)
     try:
         build_cli(args)
-    except (ValueError, ModuleNotFoundError) as error:
+    except (ValueError, ModuleNotFoundError, ArgumentError) as error:
         if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -31,7 +31,7 @@ from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, default_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.settings import AdvantageSettings, ScheduleSettings
-from core_lightning.step_metrics import rescue_outcomes, step_metrics
+from core_lightning.step_metrics import prediction, rescue_outcomes, step_metrics
 from core_lightning.team import Team, load_peers
 from core_lightning.update import PeerBatch, accumulate, freeze
 
@@ -131,6 +131,7 @@ class CollaborativeReasoningModule(LightningModule):
         self.batches_done = 0
         self.nonfinite_steps = 0
         self._nonfinite_in_a_row = 0
+        self._planned = math.inf
         self.rescued, self.hinted = 0.0, 0.0
 
     def _check_settings(self) -> None:
@@ -200,9 +201,27 @@ class CollaborativeReasoningModule(LightningModule):
                 group["lr"] = peer.config.lr
             groups.append(group)
         optimizer = self.make_optimizer(groups)
-        total = self.total_batches()
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, total))
+        self._optimizer_settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, self._planned))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Fix the schedule's length, and let the optimizer's settings win over those a checkpoint brought back."""
+        # Not earlier: asking for the length sets up the loader, and then Lightning never restores its saved position.
+        self._planned = self.total_batches()
+        optimizer: Any = self.optimizers()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.base_lrs = [settings["lr"] for settings in self._optimizer_settings]
+        for group, settings in zip(optimizer.param_groups, self._optimizer_settings, strict=True):
+            before = group | {"lr": group["initial_lr"]}
+            for name, now in settings.items():
+                if before.get(name) != now:
+                    rank_zero_info(
+                        f"resume: {name} of peer {group['name']}'s optimizer was {before.get(name)} in the checkpoint and "
+                        f"is now {now}; the new value holds"
+                    )
+            factor = self.schedule.factor(scheduler.last_epoch, self._planned)
+            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor)
 
     def total_batches(self) -> float:
         """Training batches of the whole run, infinite when the trainer sets no end."""
@@ -213,23 +232,24 @@ class CollaborativeReasoningModule(LightningModule):
     @property
     def progress(self) -> float:
         """Share of training done, in [0, 1]; 0 when the run has no end."""
-        total = self.total_batches()
-        return min(1.0, self.batches_done / total) if math.isfinite(total) and total > 0 else 0.0
+        return min(1.0, self.batches_done / self._planned) if self._planned > 0 else 0.0
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
     def training_step(self, batch: list[Problem], batch_idx: int) -> None:
         """Sample both rounds of a batch of problems, score them and update every peer."""
+        self.team.watch.take()  # what came between steps, an evaluation say, is not this step's
         problems = [p for p in batch if self.fits(p)]
         key = (self.seed, self.current_epoch)
         groups, terms = self.team.rollout(problems, key, self.progress)
         masked = self.assign_advantages(groups)
-        self._count_rescues(groups)
         batches = {name: self._freeze(peer, groups, masked) for name, peer in self._peers.items()}
         updates = {}
         for _ in range(self.updates_per_batch):
             updates = self.update(batches, groups)
+        # After the update: a state saved in mid-step must not have counted this batch.
         self.batches_done += 1
+        self._count_rescues(groups)
         self._log_step(groups, terms, updates, dropped=len(batch) - len(problems))
         scheduler = self.lr_schedulers()
         scheduler.step()  # type: ignore[union-attr]
@@ -373,9 +393,9 @@ class CollaborativeReasoningModule(LightningModule):
         """As in validation, on the test split."""
         return self.validation_step(batch, batch_idx, dataloader_idx)
 
-    def predict_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:
-        """Cold traces of every peer on every problem."""
-        return self.validation_step(batch, batch_idx, dataloader_idx)
+    def predict_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
+        """Answers of every peer to every problem, and the team's majority, as plain data."""
+        return [prediction(group) for group in self.validation_step(batch, batch_idx)]
 
     # --- logging ------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from core_lightning.answers import canonical_answer
 from core_lightning.protocol.records import Group, Trace
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
@@ -47,7 +50,7 @@ def step_metrics(
         metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
         metrics[f"{prefix}/rescue_rate"] = _mean(rescue_outcomes(groups, peer))
         metrics[f"{prefix}/rescues"] = float(sum(rescue_outcomes(groups, peer)))
-        metrics[f"{prefix}/reward"] = _mean([t.reward for t in own])
+        metrics[f"{prefix}/reward"] = _mean([t.reward for t in own if not math.isnan(t.reward)])
         metrics[f"{prefix}/no_signal"] = _mean(
             [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
         )
@@ -64,6 +67,17 @@ def step_metrics(
     phases = [*TEAM_PHASES, *(f"{phase}/{peer}" for peer in peers for phase in PEER_PHASES)]
     metrics.update({f"time/{phase}": seconds.get(phase, 0.0) for phase in phases})
     return metrics
+
+
+def prediction(group: Group) -> dict[str, Any]:
+    """What the peers answered to one problem; the majority needs no gold, ties go to the answer given first."""
+    votes = Counter(a for t in group if (a := t.answer and canonical_answer(t.answer, group.problem.kind)) is not None)
+    return {
+        "id": group.problem.id,
+        "question": group.problem.question,
+        "answers": {peer: [t.answer for t in group.of(peer)] for peer in group.peers()},
+        "majority": votes.most_common(1)[0][0] if votes else None,
+    }
 
 
 def rescue_outcomes(groups: Sequence[Group], peer: str | None = None) -> list[bool]:

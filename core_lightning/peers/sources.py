@@ -182,7 +182,11 @@ def _converted(gguf: Path, model: str) -> Path:
                 return folder
             shutil.rmtree(folder)
         partial.chmod(0o755)  # mkdtemp makes it private
-        os.replace(partial, folder)
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            if not _is_complete(folder):  # else another process was first
+                raise
     except OSError:
         if not _is_complete(folder):  # else another process was faster
             raise

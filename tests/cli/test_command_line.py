@@ -1,6 +1,7 @@
 """The real entry point over small YAMLs: two tiny models of different architecture and tokenizer, end to end."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,17 +80,11 @@ def test_validate_test_and_predict(config: Callable[..., Path]) -> None:
 def test_resumed_run_equals_an_uninterrupted_one(config: Callable[..., Path], tmp_path: Path) -> None:
     file = config(schedule={"shape": "constant", "warmup": 0.0})
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    main(["fit", f"--config={file}", f"--trainer.default_root_dir={whole}", "--trainer.max_steps=3"])
-    main(["fit", f"--config={file}", f"--trainer.default_root_dir={parts}", "--trainer.max_steps=2"])
-    main(
-        [
-            "fit",
-            f"--config={file}",
-            f"--trainer.default_root_dir={parts}",
-            "--trainer.max_steps=3",
-            f"--ckpt_path={parts}/checkpoints/last.ckpt",
-        ]
-    )
+    settings = [f"--config={file}", "--trainer.max_steps=3", "--checkpoint.every_n_batches=1"]
+    main(["fit", *settings, f"--trainer.default_root_dir={whole}"])
+    shutil.copytree(whole, parts)
+    middle = parts / "checkpoints/step-2.ckpt"
+    main(["fit", *settings, f"--trainer.default_root_dir={parts}", f"--ckpt_path={middle}"])
     ends = [torch.load(f / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for f in (whole, parts)]
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -124,7 +119,9 @@ def test_a_setting_that_cannot_work_is_one_line(
     assert named in capsys.readouterr().err
 
 
-def test_one_peer_is_too_few(config: Callable[..., Path], capsys: pytest.CaptureFixture[str], llama_folder: Path) -> None:
+def test_one_peer_is_too_few(
+    config: Callable[..., Path], capsys: pytest.CaptureFixture[str], llama_folder: Path
+) -> None:
     file = config(peers={"a": {"model": str(llama_folder), "quantization": "none"}})
     assert "SoloReasoningModule" in refused(capsys, "fit", f"--config={file}")
 

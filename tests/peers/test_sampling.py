@@ -14,7 +14,13 @@ from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion, trace_seed
 
 KINDS = ["llama", "neox", "gemma3", "gemma2", "mistral3", "llama-nf4"]
-TEXTS = ["7", "What is 3 + 4 ?", "a much longer question, with (many) more characters than the window", "12 * 3 =", "2 - 2"]
+TEXTS = [
+    "7",
+    "What is 3 + 4 ?",
+    "a much longer question, with (many) more characters than the window",
+    "12 * 3 =",
+    "2 - 2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +163,9 @@ def test_a_stop_string_ends_a_completion_and_is_not_part_of_its_text(peer_of: Ca
             text = free.tokenizer.decode(after.token_ids, skip_special_tokens=True)
             assert any(text.endswith(s) for s in stops)
         else:
-            assert after == before
+            assert (after.token_ids, after.text, after.truncated) == (before.token_ids, before.text, before.truncated)
+            # Rows leave the batch at other times, and sums of another batch differ in the last bits.
+            assert after.logprobs == pytest.approx(before.logprobs, abs=1e-4)
     assert 0 < met < len(stopped)
 
 
