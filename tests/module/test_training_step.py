@@ -240,7 +240,7 @@ def test_epochs_differ_and_validation_repeats(pair: dict[str, PeerConfig]) -> No
     one, _ = module.team.rollout(problems(2), (7, 0), 0.0)
     two, _ = module.team.rollout(problems(2), (7, 1), 0.0)
     assert written(one) != written(two)
-    first, second = module.validation_step(problems(2), 0), module.predict_step(problems(2), 5)
+    first, second = module.validation_step(problems(2), 0), module.test_step(problems(2), 5)
     assert written(first) == written(second)
     assert {t.round for g in first for t in g} == {"cold"}
     assert all(len(g.of(name)) == 3 for g in first for name in "ab")

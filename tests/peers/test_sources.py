@@ -103,12 +103,12 @@ def test_a_damaged_folder(llama_folder: Path, tmp_path: Path, damage: str) -> No
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[int, str], None]]:
     """A hub on this machine that answers everything with one status."""
-    import huggingface_hub.constants as constants
+    from huggingface_hub import constants
 
     answer = {"status": 404, "code": "RepoNotFound"}
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             body = json.dumps({"error": "Access to model org/model is restricted."}).encode()
             self.send_response(answer["status"])
             self.send_header("X-Error-Code", str(answer["code"]))
@@ -153,7 +153,7 @@ def test_a_model_that_the_hub_does_not_have(hub: Callable[[int, str], None]) -> 
 
 
 def test_an_unreachable_hub(hub: Callable[[int, str], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants as constants
+    from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(PeerSourceError) as error:
