@@ -2,8 +2,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tiny
 from hypothesis import settings
+
+import tiny
 
 # Time limits on single examples only measure how busy the machine is.
 settings.register_profile("no deadline", deadline=None)

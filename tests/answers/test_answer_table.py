@@ -1,8 +1,8 @@
 """The adversarial table, and how often each row's rule is needed."""
 
 import pytest
-from answers_table import AUTOMATIC, CASES, CHOICES, MATHEMATICS, NUMBERS, WORDS
 
+from answers_table import AUTOMATIC, CASES, CHOICES, MATHEMATICS, NUMBERS, WORDS
 from core_lightning.answers import Verifier, extract_answer, infer_kind, is_correct
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 from core_lightning.callbacks import AdapterCheckpoint, TeamPassAtKCallback
 from core_lightning.protocol import Problem
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -8,10 +8,10 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from scripted_team import group_of, problem, trace
 
 from core_lightning.callbacks.evaluation import difference, evaluate, score_problem
 from core_lightning.protocol import Group
+from scripted_team import group_of, problem, trace
 
 PEERS, N, K = ("a", "b"), 4, 2
 

@@ -4,12 +4,12 @@ import math
 from pathlib import Path
 
 import pytest
-from scripted_team import ScriptedTeam, WrittenProblems, group_of, problem, trainer_in, written_group
 
 from core_lightning.callbacks import MetricsCsv, RescueRateCallback
 from core_lightning.callbacks.metrics_csv import read_metrics
 from core_lightning.module import StepRecord
 from core_lightning.protocol import Group
+from scripted_team import ScriptedTeam, WrittenProblems, group_of, problem, trainer_in, written_group
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

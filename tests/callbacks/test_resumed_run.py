@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 from core_lightning.callbacks import (
     AdapterCheckpoint,
@@ -20,6 +19,7 @@ from core_lightning.callbacks import (
     TraceLog,
 )
 from core_lightning.callbacks.metrics_csv import read_metrics
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 from core_lightning.callbacks import MetricsCsv, RunFolder, RunFolderError, TraceLog, check_run_folder
 from core_lightning.callbacks.metrics_csv import read_metrics
 from core_lightning.data import DataError
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 
 def run(folder: Path, ckpt: str | None = None, **data: int) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import rich
 from rich.console import Console
-from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 from core_lightning.callbacks import RescueProgressBar, RescueRateCallback, RunSummary, TeamPassAtKCallback
 from core_lightning.callbacks.rescue_progress_bar import busiest, progress_parts
@@ -20,6 +19,7 @@ from core_lightning.callbacks.tables import (
     to_rich,
     with_interval,
 )
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

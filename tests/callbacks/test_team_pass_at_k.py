@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
-from scripted_team import ScriptedTeam, WrittenProblems, trainer_in, written_group
 
 from core_lightning.callbacks import MetricsCsv, TeamPassAtKCallback
 from core_lightning.callbacks.evaluation import evaluate, score_problem
 from core_lightning.callbacks.metrics_csv import read_metrics
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in, written_group
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 from core_lightning.callbacks import (
     AdapterCheckpoint,
@@ -18,6 +17,7 @@ from core_lightning.callbacks import (
     TeamPassAtKCallback,
     TraceLog,
 )
+from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

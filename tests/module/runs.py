@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from counting_terms import Count
 from lightning.pytorch import Callback, Trainer
 
 from core_lightning import CollaborativeReasoningModule, PeerConfig
@@ -18,6 +17,7 @@ from core_lightning.objectives import GRPO
 from core_lightning.peers import GenerationSettings, LoraSettings
 from core_lightning.protocol.records import Group, Problem
 from core_lightning.rewards import Correctness, HashingEmbedder, WeightedTerm
+from counting_terms import Count
 
 GENERATION = GenerationSettings(max_new_tokens=10, temperature=1.0)
 SGD_RATE = 0.05

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from counting_terms import Count
-from runs import Diary, build, fit, peer, same, weights
 
 from core_lightning import PeerConfig
 from core_lightning.peers import LoraSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import Linear, WeightedTerm
+from counting_terms import Count
+from runs import Diary, build, fit, peer, same, weights
 
 #: A weight that changes at every step, so that a wrong progress shows in the rewards.
 REWARDS = {"count": WeightedTerm(Count(), Linear(1.0, 3.0)), "a": WeightedTerm(Count("aeiou"), 0.4)}

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from counting_terms import Count
 
 from core_lightning import CollaborativeReasoningModule, PeerConfig, SoloReasoningModule, TrioReasoningModule
 from core_lightning.module import AdvantageSettings, ScheduleSettings
@@ -18,6 +17,7 @@ from core_lightning.protocol.credit import CreditSettings
 from core_lightning.protocol.records import Group, Trace
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import WeightedTerm
+from counting_terms import Count
 from runs import SGD_RATE, Diary, build, fit, of_peer, peer, problems, same, sgd, trainer, weights, written
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_batches import Step, held_back, loss_oracle, random_step
 
 from core_lightning.objectives import (
     CISPO,
@@ -23,6 +22,7 @@ from core_lightning.objectives import (
     kl_estimate,
     mask_truncated,
 )
+from token_batches import Step, held_back, loss_oracle, random_step
 
 OBJECTIVES = [
     GRPO(entropy_coef=0.01),

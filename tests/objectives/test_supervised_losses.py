@@ -8,9 +8,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from token_batches import Step, random_step
 
 from core_lightning.objectives import Totals, bounded_importance_nll, nll
+from token_batches import Step, random_step
 
 
 def loop(step: Step, bound: float | None, level: str) -> tuple[float, list[list[float]]]:

@@ -9,11 +9,11 @@ import torch
 
 pytest.importorskip("gguf")
 import transformers
-from naive import Scored
-from tiny_gguf import write_gguf
 
 from core_lightning.peers import LoraSettings, Peer, PeerConfig, PeerSourceError, sources
 from core_lightning.peers.sources import resolve
+from naive import Scored
+from tiny_gguf import write_gguf
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from naive import make_peer
 
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.protocol.prompts import Prompt, PromptSettings
 from core_lightning.protocol.records import Problem
+from naive import make_peer
 
 PROBLEM = Problem("p", "3 + 4", "7")
 

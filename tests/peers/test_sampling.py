@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive import Scored, make_peer, naive_logprobs, naive_sample
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion, trace_seed
+from naive import Scored, make_peer, naive_logprobs, naive_sample
 
 KINDS = ["llama", "neox", "gemma3", "gemma2", "mistral3", "llama-nf4"]
 TEXTS = [
@@ -132,8 +132,9 @@ def test_every_end_token_stops_and_stays_in_the_ids(peer_of: Callable[[str], Pee
 
 
 def test_the_end_of_turn_of_the_chat_template_stops_even_if_the_model_does_not_list_it(tmp_path: Path) -> None:
-    import tiny
     from transformers import LlamaForCausalLM
+
+    import tiny
 
     tiny.save_llama(tmp_path)
     network = LlamaForCausalLM.from_pretrained(tmp_path)

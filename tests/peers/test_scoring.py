@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from naive import Scored, make_peer, naive_logprobs
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from core_lightning.peers import scoring
 from core_lightning.peers.scoring import LogitHead, token_logprobs
+from naive import Scored, make_peer, naive_logprobs
 
 HEADS = {
     "plain": {},

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from naive import Scored, make_peer, naive_logprobs, wake_adapter
 
 from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Objective
 from core_lightning.peers import Peer
 from core_lightning.protocol.credit import CreditSettings, Example
 from core_lightning.update import accumulate, freeze
+from naive import Scored, make_peer, naive_logprobs, wake_adapter
 
 OBJECTIVES: list[Objective] = [
     GRPO(), GRPO(entropy_coef=0.1), GSPO(), SAPO(), DrGRPO(max_tokens=8), DAPO(), CISPO(),

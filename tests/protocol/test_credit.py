@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 
 import pytest
-from scripted import problem
 
 from core_lightning.protocol.credit import CreditSettings, Example, assign_credit
 from core_lightning.protocol.records import Group, Hint, Trace
+from scripted import problem
 
 COLD, HINTED, FOREIGN = [1, 2, 3], [1, 2, 9, 9, 3], [50, 51, 52]
 HINT = Hint("add them", "b", 0, False)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripted import ScriptedPeer, always, problem, verify
 
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.records import Group, Hint, Trace
@@ -20,6 +19,7 @@ from core_lightning.protocol.rounds import (
     rescue_round,
     trace_seed,
 )
+from scripted import ScriptedPeer, always, problem, verify
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
 RIGHT, WRONG = "3 + 4 = 7\n#### 7", "#### 8"

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from scripted import VERIFIER, ScriptedPeer, always, problem
 
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.records import Group
@@ -15,6 +14,7 @@ from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel,
 from core_lightning.rewards.term import RewardContext, RewardTerm
 from core_lightning.step_metrics import rescue_outcomes, step_metrics
 from core_lightning.team import Team, on_their_devices
+from scripted import VERIFIER, ScriptedPeer, always, problem
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
 DERIVATION = "first one two three\nthen 3 + 4 = 7\n#### 7"

@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_groups import group, groups, trace
 
 from core_lightning.protocol import Group
 from core_lightning.rewards import (
@@ -35,6 +34,7 @@ from core_lightning.rewards import (
     default_terms,
     published_terms,
 )
+from written_groups import group, groups, trace
 
 
 @dataclass(frozen=True)

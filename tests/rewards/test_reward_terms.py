@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from written_groups import distances, given_distance, group, groups, trace
 
 from core_lightning.protocol import Group
 from core_lightning.rewards import (
@@ -24,6 +23,7 @@ from core_lightning.rewards import (
     RewardTerm,
 )
 from core_lightning.rewards.correctness import answer_overlap
+from written_groups import distances, given_distance, group, groups, trace
 
 TERMS = [Correctness(), CrossDistance(), LogDetDiversity(), LogDetDiversity(wrong_quality=0.5), Rarity(), RescueBonus()]
 

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from written_groups import group, trace
 
 from core_lightning.rewards import HashingEmbedder, HybridDistance, StepDistances
 from core_lightning.rewards.distance import jaccard
 from core_lightning.rewards.operations import OPERATIONS, operation_signature
+from written_groups import group, trace
 
 SIGNATURES = st.frozensets(st.sampled_from(["addition", "division", "root"]))
 VECTORS = st.lists(st.floats(-1, 1), min_size=3, max_size=3)
