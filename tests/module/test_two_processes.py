@@ -1,0 +1,60 @@
+"""Two processes that share every step do what one does with the doubled batch, also when a rank has no signal."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from runs import of_peer, same
+from two_processes import run
+
+
+def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> None:
+    script = str(Path(__file__).with_name("two_processes.py"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    arguments = [sys.executable, script, str(tmp_path), str(llama_folder), str(neox_folder)]
+    finished = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    one = run(tmp_path / "one", llama_folder, neox_folder, 4)
+    ranks = [torch.load(tmp_path / f"rank-{r}.pt", weights_only=True) for r in (0, 1)]
+
+    # The same problems in every step, dealt out.
+    for step, order in enumerate(one.order):
+        assert sorted(order) == sorted(ranks[0]["order"][step] + ranks[1]["order"][step])
+    assert same(ranks[0]["start"], ranks[1]["start"])
+    assert same(ranks[0]["start"], one.start)
+    moved = {"a": 0, "b": 0}
+    before = one.start
+    for step, weights in enumerate(one.weights):
+        assert same(ranks[0]["weights"][step], ranks[1]["weights"][step])
+        for name, weight in weights.items():
+            torch.testing.assert_close(ranks[0]["weights"][step][name], weight, atol=1e-5, rtol=1e-4)
+        for name in "ab":
+            stays = same(of_peer(before, name), of_peer(weights, name))
+            previous = ranks[0]["weights"][step - 1] if step else one.start
+            assert stays == same(of_peer(previous, name), of_peer(ranks[0]["weights"][step], name))
+            moved[name] += not stays
+        before = weights
+    # Peer b has a signal on one problem of eight: two steps of four, on one rank each.
+    assert moved["a"] > moved["b"] == 2
+
+    # A loss that is infinite on one rank only is left out on both.
+    start, skipped, taken = ranks[0]["broken"]
+    assert all(same(x, y) for x, y in zip(ranks[0]["broken"], ranks[1]["broken"], strict=True))
+    assert same(of_peer(start, "a"), of_peer(skipped, "a"))
+    assert not same(of_peer(start, "b"), of_peer(skipped, "b"))
+    assert not same(of_peer(skipped, "a"), of_peer(taken, "a"))
+
+    for step, metrics in enumerate(one.metrics):
+        first, second = (rank["metrics"][step] for rank in ranks)
+        assert first.keys() == second.keys() == metrics.keys()
+        assert first == pytest.approx(second, nan_ok=True)  # every rank knows the team's means
+        for name in "ab":
+            for kind in ("loss", "grad_norm", "accuracy"):
+                expected = metrics[f"train/{name}/{kind}"]
+                assert first[f"train/{name}/{kind}"] == pytest.approx(expected, rel=1e-3, abs=1e-5)

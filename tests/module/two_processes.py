@@ -1,0 +1,82 @@
+"""A run on two processes, for ``test_two_processes.py``: ``two_processes.py <folder> <llama> <neox>``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from core_lightning.module import AdvantageSettings
+from core_lightning.objectives import GRPO
+from core_lightning.peers import LoraSettings
+from core_lightning.protocol.credit import CreditSettings
+from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.rewards import WeightedTerm
+from counting_terms import Count
+from runs import Diary, build, fit, peer, sgd
+
+
+@dataclass(frozen=True)
+class InfiniteOnRankZero(GRPO):
+    """On one rank the first loss is infinite, its gradient is not: nothing but word of mouth can tell the other rank."""
+
+    calls: ClassVar[list[int]] = []
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        loss, diagnostics = super().__call__(*args, **kwargs)
+        self.calls.append(1)
+        if len(self.calls) == 1 and os.environ.get("LOCAL_RANK", "0") == "0":
+            loss = loss + torch.inf
+        return loss, diagnostics
+
+
+def run_broken(folder: Path, llama: Path, neox: Path) -> Diary:
+    """One step that both ranks must leave out for peer a, and one that they take."""
+    module = build({"a": peer(llama), "b": peer(neox)}, objective=InfiniteOnRankZero(beta=0.0))
+    diary = Diary()
+    fit(module, folder, diary, limit_train_batches=2, devices=2, strategy="ddp")
+    return diary
+
+
+def run(folder: Path, llama: Path, neox: Path, batch_size: int, **options: object) -> Diary:
+    """Peer a has a signal on some problems only, peer b on one: steps on which a rank has none, and on which none has."""
+    lora = LoraSettings(r=2, targets="all-linear")
+    terms = {
+        "mine": WeightedTerm(Count("abcdefghij0123456789", peers=("a",), problems=("p0", "p1", "p2", "p5"))),
+        "yours": WeightedTerm(Count("abcdefghij0123456789", peers=("b",), problems=("p3",))),
+    }
+    module = build(
+        {"a": peer(llama, lora=lora), "b": peer(neox, lora=lora)},
+        rewards=terms,
+        optimizer=sgd,
+        objective=GRPO(beta=0.0),
+        advantage=AdvantageSettings("peer", normalize_std=False),
+        rounds=RoundSettings(k=6),
+        credit=CreditSettings("cold"),
+        max_grad_norm=100.0,
+    )
+    diary = Diary()
+    fit(module, folder, diary, n=8, batch_size=batch_size, max_epochs=2, **options)
+    return diary
+
+
+if __name__ == "__main__":
+    folder, llama, neox = map(Path, sys.argv[1:4])
+    torch.set_num_threads(1)
+    diary = run(folder, llama, neox, 2, devices=2, strategy="ddp")
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    broken = run_broken(folder, llama, neox)
+    torch.save(
+        {
+            "broken": [broken.start, *broken.weights],
+            "start": diary.start,
+            "weights": diary.weights,
+            "order": diary.order,
+            "metrics": diary.metrics,
+        },
+        folder / f"rank-{rank}.pt",
+    )
