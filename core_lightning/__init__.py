@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule
     from core_lightning.peers import PeerConfig
 
-# Loaded on first use: the answer worker imports this package, and must start without torch.
+# Loaded on first use, so that core_lightning.answers imports neither torch nor Lightning.
 _WHERE = {
     "CollaborativeReasoningModule": "core_lightning.module",
     "PeerConfig": "core_lightning.peers",
