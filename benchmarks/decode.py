@@ -1,0 +1,96 @@
+"""Tokens per second of the sampler against a bare loop of forwards, and what the unmerged adapter costs.
+
+    python -m benchmarks.decode [--quick] [--peers smollm2 gemma3] [--weights nf4 float32 bfloat16] [--batch 8 32]
+
+All variants continue one prompt in so many rows by 64 tokens. The prompt is read once and its cache spread over the rows,
+except by the library's ``generate``, which reads it in every row.
+
+- sampler: this package, temperature 0.7, top-p 0.9
+- bare loop: forwards of the whole model and an argmax, with the same class of cache, the adapter on or off
+- generate: the library's own sampling, temperature 0.7, top-p 0.9
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from benchmarks.measure import Report, in_turn, parse, parser, ratios
+from benchmarks.teams import PROMPTS, load_peer, models, problems, weights
+from core_lightning.peers import GenerationSettings, Peer
+
+
+@torch.no_grad()
+def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter: bool) -> None:
+    """Greedy decoding with nothing around the model."""
+    from transformers import DynamicCache
+
+    model = peer.network.get_base_model()
+    cache = DynamicCache(config=model.config.get_text_config())
+    with peer.policy("own" if adapter else "reference"):
+        logits = model(torch.tensor([prompt]), past_key_values=cache, logits_to_keep=1).logits
+        cache.batch_repeat_interleave(rows)
+        tokens = logits[:, -1].argmax(-1, keepdim=True).expand(rows, 1)
+        for _ in range(new_tokens - 1):
+            tokens = model(tokens, past_key_values=cache).logits[:, -1].argmax(-1, keepdim=True)
+
+
+@torch.no_grad()
+def generate(peer: Peer, prompt: list[int], rows: int, new_tokens: int) -> None:
+    """What the model library offers."""
+    ids = torch.tensor([prompt] * rows)
+    peer.network.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=True,
+        temperature=0.7,
+        top_p=0.9,
+        top_k=0,
+        min_new_tokens=new_tokens,
+        max_new_tokens=new_tokens,
+        pad_token_id=peer.tokenizer.pad_token_id,
+    )
+
+
+def measure(report: Report, peer: Peer, case: str, rows: int, new_tokens: int, rounds: int) -> None:
+    """All variants in turn on one batch."""
+    prompt = peer.encode(PROMPTS.render(problems(1)[0]))
+    taken = in_turn(
+        {
+            "sampler": lambda: peer.sample([prompt], [list(range(rows))]),
+            "bare loop": lambda: bare_loop(peer, prompt, rows, new_tokens, adapter=True),
+            "bare loop, adapter off": lambda: bare_loop(peer, prompt, rows, new_tokens, adapter=False),
+            "generate": lambda: generate(peer, prompt, rows, new_tokens),
+        },
+        rounds,
+    )
+    for name, values in taken.items():
+        report.add(case, name, [rows * new_tokens / s for s in values], "tokens/s")
+    bare = taken["bare loop"]
+    report.add(case, "sampler / bare loop", ratios(bare, taken["sampler"]), at_least=0.85)
+    report.add(case, "generate / bare loop", ratios(bare, taken["generate"]))
+    report.add(case, "time with / without adapter", ratios(bare, taken["bare loop, adapter off"]), at_most=1.25)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser_ = parser(__doc__, rounds=5)
+    parser_.add_argument("--peers", nargs="+", help="which of the pair; default: both")
+    parser_.add_argument("--weights", nargs="+", default=["nf4", "float32"], choices=["nf4", "float32", "bfloat16"])
+    parser_.add_argument("--batch", nargs="+", type=int, default=[8, 32], help="rows decoded together")
+    parser_.add_argument("--new-tokens", type=int, default=64)
+    options = parse(parser_, args)
+    report = Report("decode", options)
+    generation = GenerationSettings(temperature=0.7, top_p=0.9, max_new_tokens=options.new_tokens)
+    pair = models(options.quick)
+    for name in options.peers or pair:
+        for kind in options.weights:
+            peer = load_peer(pair[name], generation=generation, **weights(kind))
+            for rows in options.batch:
+                measure(report, peer, f"{name} {kind}, batch {rows}", rows, options.new_tokens, options.rounds)
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
