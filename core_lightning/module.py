@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +15,25 @@ from typing import Any, ClassVar, Literal
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier
+from core_lightning.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
+from core_lightning.nonfinite import NonfiniteGuard
 from core_lightning.objectives import GRPO, Objective, Totals, group_advantages, group_ids, no_signal
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sources import check as check_source
-from core_lightning.protocol.credit import CreditSettings, Example, assign_credit
+from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.records import Group, Problem
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, default_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.settings import AdvantageSettings, ScheduleSettings
-from core_lightning.step_metrics import prediction, rescue_outcomes, step_metrics
+from core_lightning.step_metrics import counts_among, prediction, rescue_outcomes, rescue_rates, step_metrics
 from core_lightning.team import Team, load_peers
 from core_lightning.update import PeerBatch, accumulate, freeze
 
@@ -64,7 +66,8 @@ class CollaborativeReasoningModule(LightningModule):
         optimizer: Optimizer of all adapters, one parameter group per peer.
         schedule: Learning rate over training.
         max_grad_norm: Each peer's gradient is clipped to this norm.
-        updates_per_batch: Optimizer steps on each batch of traces. Above 1, old log-probabilities are frozen first.
+        updates_per_batch: Optimizer steps on each batch of traces. Above 1, old log-probabilities are frozen first, and
+            ``trainer.max_steps``, which counts optimizer steps, must be a multiple of it.
         share_base: Peers of the same model, quantization and device share one copy of it in memory.
         parallel_peers: Sample peers on different devices at the same time.
         eval_samples: Cold traces per peer and problem in validation and test.
@@ -129,10 +132,9 @@ class CollaborativeReasoningModule(LightningModule):
         self.peers = nn.ModuleDict()
         self.record = StepRecord()
         self.batches_done = 0
-        self.nonfinite_steps = 0
-        self._nonfinite_in_a_row = 0
+        self.nonfinite = NonfiniteGuard(max_nonfinite)
         self._planned = math.inf
-        self.rescued, self.hinted = 0.0, 0.0
+        self.rescue_rates = {name: RunningRate() for name in self.peer_configs}
 
     def _check_settings(self) -> None:
         count = len(self.peer_configs)
@@ -186,7 +188,14 @@ class CollaborativeReasoningModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse trainer settings that cannot work with manual optimization of several adapters."""
-        if stage == "fit" and self.trainer.precision not in ("32-true", "32"):
+        if stage != "fit":
+            return
+        if self.trainer.max_steps > 0 and self.trainer.max_steps % self.updates_per_batch:
+            raise ValueError(
+                f"trainer.max_steps is {self.trainer.max_steps} and counts optimizer steps, of which every batch takes "
+                f"{self.updates_per_batch} (model.updates_per_batch); set it to a multiple"
+            )
+        if self.trainer.precision not in ("32-true", "32"):
             raise ValueError(
                 f"trainer.precision is {self.trainer.precision}; leave it at 32-true and set peers.<name>.dtype instead: "
                 "adapters must stay float32"
@@ -225,9 +234,9 @@ class CollaborativeReasoningModule(LightningModule):
 
     def total_batches(self) -> float:
         """Training batches of the whole run, infinite when the trainer sets no end."""
-        steps = float(self.trainer.estimated_stepping_batches)
+        batches = float(self.trainer.estimated_stepping_batches)  # max_steps, where that is less
         by_limit = self.trainer.max_steps / self.updates_per_batch if self.trainer.max_steps > 0 else math.inf
-        return min(steps, by_limit)
+        return min(batches, by_limit)
 
     @property
     def progress(self) -> float:
@@ -243,10 +252,11 @@ class CollaborativeReasoningModule(LightningModule):
         key = (self.seed, self.current_epoch)
         groups, terms = self.team.rollout(problems, key, self.progress)
         masked = self.assign_advantages(groups)
-        batches = {name: self._freeze(peer, groups, masked) for name, peer in self._peers.items()}
+        objective = self.objective.at(self.progress)
+        batches = {name: self._freeze(peer, groups, masked, objective) for name, peer in self._peers.items()}
         updates = {}
         for _ in range(self.updates_per_batch):
-            updates = self.update(batches, groups)
+            updates = self.update(batches, groups, objective)
         # After the update: a state saved in mid-step must not have counted this batch.
         self.batches_done += 1
         self._count_rescues(groups)
@@ -276,31 +286,33 @@ class CollaborativeReasoningModule(LightningModule):
 
     def examples(self, peer: Peer, groups: Sequence[Group], masked: set[int]) -> list[Example]:
         """What one peer is trained on."""
-        rate = self.rescued / self.hinted if self.hinted else 1.0
         return assign_credit(
             groups,
             peer.name,
             self.credit,
             peer.encode_completion,
-            rescue_rate=rate,
+            rescue_rate=self.rescue_rates[peer.name].value,
+            max_tokens=peer.config.generation.max_new_tokens,
             drop=lambda trace: id(trace) in masked,
         )
 
-    def _freeze(self, peer: Peer, groups: Sequence[Group], masked: set[int]) -> PeerBatch:
+    def _freeze(self, peer: Peer, groups: Sequence[Group], masked: set[int], objective: Objective) -> PeerBatch:
         with self.team.watch("score", peer.name):
             batch = freeze(
                 peer,
                 self.examples(peer, groups, masked),
                 need_old=self.updates_per_batch > 1,
-                need_reference=self.objective.beta > 0,
-                need_entropy=self.objective.entropy_coef > 0,
+                need_reference=objective.needs_reference,
+                need_entropy=objective.needs_entropy,
             )
         for totals in ("policy_totals", "imitation_totals"):
             own = getattr(batch, totals)
             setattr(batch, totals, Totals(*self._over_ranks(own.traces, own.tokens)))
         return batch
 
-    def update(self, batches: Mapping[str, PeerBatch], groups: Sequence[Group]) -> dict[str, dict[str, float]]:
+    def update(
+        self, batches: Mapping[str, PeerBatch], groups: Sequence[Group], objective: Objective
+    ) -> dict[str, dict[str, float]]:
         """One optimizer step of all peers. A peer whose loss or gradient is not finite does not move."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
@@ -310,11 +322,11 @@ class CollaborativeReasoningModule(LightningModule):
             parameters = list(peer.adapter_parameters().values())
             with self.team.watch("backward", name), self._unsynced():
                 report = (
-                    accumulate(peer, batches[name], self.objective, self.credit, self.manual_backward)
+                    accumulate(peer, batches[name], objective, self.credit, self.manual_backward)
                     if batches[name]
                     else {}
                 )
-            self._sum_gradients(parameters, bool(batches[name]))
+            sum_gradients(parameters, bool(batches[name]), self.trainer.strategy.root_device)
             report["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
             # A rank's loss is its part of the sum over ranks, and what is logged is the mean over ranks.
             report["loss"] = report.get("loss", 0.0) * self.trainer.world_size
@@ -327,61 +339,17 @@ class CollaborativeReasoningModule(LightningModule):
             # Always stepped: parameters without gradient stay where they are, and global_step counts every batch.
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self._note_nonfinite(broken, groups)
+        name = f"batch-{self.batches_done}-rank-{self.global_rank}.json"
+        self.nonfinite.note(broken, groups, Path(self.trainer.default_root_dir) / "nonfinite" / name)
         return reports
 
-    def _note_nonfinite(self, broken: list[str], groups: Sequence[Group]) -> None:
-        self._nonfinite_in_a_row = self._nonfinite_in_a_row + 1 if broken else 0
-        if not broken:
-            return
-        self.nonfinite_steps += 1
-        folder = Path(self.trainer.default_root_dir) / "nonfinite"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"batch-{self.batches_done}-rank-{self.global_rank}.json"
-        file.write_text(json.dumps([dataclasses.asdict(g) for g in groups], default=dict))
-        rank_zero_warn(
-            f"peer {', '.join(broken)}: loss or gradient is not finite, the step is skipped; batch in {file}"
-        )
-        if self._nonfinite_in_a_row >= self.max_nonfinite:
-            raise RuntimeError(
-                f"{self._nonfinite_in_a_row} steps in a row were not finite (model.max_nonfinite); lower the learning "
-                f"rate; the batches are in {folder}"
-            )
-
-    # --- several processes --------------------------------------------------------------------------------------------
-
     def _unsynced(self) -> Any:
-        # DDP's own reduction hangs when a rank has no signal for a peer, so gradients are summed by hand, once a step.
+        # Gradients are summed by hand, once a step, see sum_gradients.
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
 
     def _over_ranks(self, *values: float) -> list[float]:
-        """Each value summed over all processes."""
-        if self.trainer.world_size == 1:
-            return list(values)
-        sums = torch.tensor(values, device=self.trainer.strategy.root_device)  # counts are exact in float32
-        torch.distributed.all_reduce(sums)
-        return sums.tolist()
-
-    def _sum_gradients(self, parameters: Sequence[nn.Parameter], has_signal: bool) -> None:
-        if self.trainer.world_size == 1:
-            return
-        if self._over_ranks(float(has_signal)) == [0]:
-            return
-        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        flat = torch.cat([g.flatten() for g in grads])
-        torch.distributed.all_reduce(flat)  # losses were divided by the totals over ranks, so gradients add up
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            parameter.grad = part.view_as(parameter)
-
-    def _mean_over_ranks(self, metrics: dict[str, float]) -> dict[str, float]:
-        """Means over the ranks that have a value, in one exchange for all metrics."""
-        known = [not math.isnan(value) for value in metrics.values()]
-        sums = self._over_ranks(
-            *(v if k else 0.0 for k, v in zip(known, metrics.values(), strict=True)), *map(float, known)
-        )
-        totals, counts = sums[: len(known)], sums[len(known) :]
-        return {n: t / c if c else math.nan for n, t, c in zip(metrics, totals, counts, strict=True)}
+        return sum_over_ranks(values, self.trainer.strategy.root_device)
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -400,10 +368,12 @@ class CollaborativeReasoningModule(LightningModule):
     # --- logging ------------------------------------------------------------------------------------------------------
 
     def _count_rescues(self, groups: Sequence[Group]) -> None:
-        outcomes = rescue_outcomes(groups)
-        hinted, rescued = self._over_ranks(len(outcomes), sum(outcomes))
-        self.hinted += hinted
-        self.rescued += rescued
+        outcomes = [rescue_outcomes(groups, name) for name in self.rescue_rates]
+        counts = self._over_ranks(*map(sum, outcomes), *map(len, outcomes))
+        for rate, rescued, hinted in zip(
+            self.rescue_rates.values(), counts[: len(outcomes)], counts[len(outcomes) :], strict=True
+        ):
+            rate.add(rescued, hinted, self.credit.adaptive_pairs)
 
     def _log_step(
         self, groups: list[Group], terms: dict[str, float], updates: dict[str, dict[str, float]], dropped: int
@@ -411,11 +381,12 @@ class CollaborativeReasoningModule(LightningModule):
         metrics = step_metrics(groups, list(self.peer_configs), terms, updates, self.team.watch.take())
         metrics["train/dropped_problems"] = float(dropped)
         metrics["train/answer_timeouts"] = float(self.verifier.timeouts)
-        metrics["train/nonfinite_steps"] = float(self.nonfinite_steps)
+        metrics["train/nonfinite_steps"] = float(self.nonfinite.steps)
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             metrics[f"train/{group['name']}/lr"] = group["lr"]
-        metrics = self._mean_over_ranks(metrics)
+        metrics = combine_metrics(metrics, counts_among(metrics), self.trainer.strategy.root_device)
+        metrics |= rescue_rates(metrics)
         self.record = StepRecord(self.batches_done - 1, groups, metrics)
         self.log_dict(metrics, batch_size=max(len(groups), 1))
 
@@ -430,41 +401,18 @@ class CollaborativeReasoningModule(LightningModule):
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load adapters.
-
-        Raises:
-            ValueError: The checkpoint lacks a trainable weight, holds one this team does not have, or one of another shape.
-        """
-        own = self.state_dict()
-        missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
-        wrong = [n for n in own.keys() & state_dict.keys() if own[n].shape != state_dict[n].shape]
-        for names, complaint in (
-            (missing, "lacks"),
-            (unexpected, "holds the unknown"),
-            (wrong, "has another shape of"),
-        ):
-            if names:
-                raise ValueError(
-                    f"the checkpoint {complaint} adapter weight {names[0]} ({len(names)} in all); "
-                    "resume with the peers and lora settings it was made with"
-                )
-        with torch.no_grad():
-            for name, value in own.items():
-                value.copy_(state_dict[name])
+        """Load adapters; every weight must be there, and fit."""
+        load_adapters(self.state_dict(), state_dict)
         return nn.modules.module._IncompatibleKeys([], [])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add counters and random states; plain containers and tensors only, since checkpoints are read weights-only."""
-        version, internal, gauss = random.getstate()
+        """Add counters, random states and settings."""
         checkpoint["core_lightning"] = {
             "batches_done": self.batches_done,
-            "nonfinite_steps": self.nonfinite_steps,
-            "rescued": self.rescued,
-            "hinted": self.hinted,
+            "nonfinite_steps": self.nonfinite.steps,
+            "rescue_rates": {name: dataclasses.asdict(rate) for name, rate in self.rescue_rates.items()},
             "settings": json.dumps(self.settings(), sort_keys=True),
-            "python_rng": [version, list(internal), gauss],
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            **random_states(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -473,22 +421,18 @@ class CollaborativeReasoningModule(LightningModule):
         if state is None:
             raise ValueError("the checkpoint was not made by core_lightning; give one from a run's checkpoints folder")
         self.batches_done = state["batches_done"]
-        self.nonfinite_steps = state["nonfinite_steps"]
-        self.rescued, self.hinted = state["rescued"], state["hinted"]
-        for name, before, now in _differences(json.loads(state["settings"]), self.settings()):
+        self.nonfinite.steps = state["nonfinite_steps"]
+        self.rescue_rates |= {name: RunningRate(**rate) for name, rate in state["rescue_rates"].items()}
+        for name, before, now in differences(json.loads(state["settings"]), self.settings()):
             rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {now}; the new value holds")
-        version, internal, gauss = state["python_rng"]
-        random.setstate((version, tuple(internal), gauss))
-        torch.set_rng_state(state["torch_rng"].cpu())
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda_rng"]])
+        restore_random_states(state)
 
     def settings(self) -> dict[str, Any]:
         """The settings of a run as plain data."""
         values = {
             "peers": {n: dataclasses.asdict(c) for n, c in self.peer_configs.items()},
-            "rewards": {n: _plain(t) for n, t in self.rewards.terms.items()},
-            "objective": _plain(self.objective),
+            "rewards": {n: plain(t) for n, t in self.rewards.terms.items()},
+            "objective": plain(self.objective),
         }
         for name in ("rounds", "prompt", "distance", "advantage", "credit", "schedule"):
             values[name] = dataclasses.asdict(getattr(self, name))
@@ -510,19 +454,3 @@ class TrioReasoningModule(CollaborativeReasoningModule):
 
     min_peers = 3
     max_peers = 3
-
-
-def _plain(value: Any) -> Any:
-    """A settings object as plain data, with the class names of the objects in it."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"class": type(value).__name__, **fields}
-    return value if isinstance(value, int | float | str | bool | None) else str(value)
-
-
-def _differences(before: Any, now: Any, name: str = "model") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted(before.keys() | now.keys()):
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}")
-    elif before != now:
-        yield name, before, now

@@ -12,6 +12,7 @@ from core_lightning.protocol.records import Group, Trace
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
 TEAM_PHASES = ("verify", "reward", "step")
+COUNTS = ("rescues", "hints", "traces", "dropped_problems", "answer_timeouts")
 
 
 def step_metrics(
@@ -34,11 +35,7 @@ def step_metrics(
         ``train/...`` for the team, ``train/<peer>/...`` for each peer, ``reward/...`` and ``time/...``. A mean over
         nothing (the rescue rate of a step without a hint) is NaN.
     """
-    metrics = {
-        "train/rescue_rate": _mean(rescue_outcomes(groups)),
-        "train/rescues": float(sum(rescue_outcomes(groups))),
-    }
-    metrics["train/hints"] = float(len(rescue_outcomes(groups)))
+    metrics = _rescue_counts("train", rescue_outcomes(groups))
     metrics["train/hint_leakage"] = _mean([t.hint.leaks for g in groups for t in g if t.hint is not None])
     metrics["train/team_solved"] = _mean([any(t.correct for t in g.of(round="cold")) for g in groups])
     metrics["train/all_fail"] = _mean([not any(t.correct for t in g.of(round="cold")) for g in groups])
@@ -48,8 +45,7 @@ def step_metrics(
         cold = [t for t in own if t.round == "cold"]
         prefix = f"train/{peer}"
         metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
-        metrics[f"{prefix}/rescue_rate"] = _mean(rescue_outcomes(groups, peer))
-        metrics[f"{prefix}/rescues"] = float(sum(rescue_outcomes(groups, peer)))
+        metrics |= _rescue_counts(prefix, rescue_outcomes(groups, peer))
         metrics[f"{prefix}/reward"] = _mean([t.reward for t in own if not math.isnan(t.reward)])
         metrics[f"{prefix}/no_signal"] = _mean(
             [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
@@ -66,7 +62,20 @@ def step_metrics(
     # All phases, also those that did not happen: ranks must log the same keys.
     phases = [*TEAM_PHASES, *(f"{phase}/{peer}" for peer in peers for phase in PEER_PHASES)]
     metrics.update({f"time/{phase}": seconds.get(phase, 0.0) for phase in phases})
-    return metrics
+    return metrics | rescue_rates(metrics)
+
+
+def counts_among(metrics: Mapping[str, float]) -> set[str]:
+    """Names of the metrics that add up over processes; of all others the mean is right."""
+    return {name for name in metrics if name.startswith("train/") and name.rsplit("/", 1)[1] in COUNTS}
+
+
+def rescue_rates(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Rescues over hints of the team and of each peer, from counts that may come from several processes."""
+    prefixes = [
+        name.removesuffix("/hints") for name in metrics if name.startswith("train/") and name.endswith("/hints")
+    ]
+    return {f"{p}/rescue_rate": _ratio(metrics[f"{p}/rescues"], metrics[f"{p}/hints"]) for p in prefixes}
 
 
 def prediction(group: Group) -> dict[str, Any]:
@@ -92,10 +101,18 @@ def rescue_outcomes(groups: Sequence[Group], peer: str | None = None) -> list[bo
     ]
 
 
+def _rescue_counts(prefix: str, outcomes: Sequence[bool]) -> dict[str, float]:
+    return {f"{prefix}/rescues": float(sum(outcomes)), f"{prefix}/hints": float(len(outcomes))}
+
+
 def _sampled_nll(traces: Sequence[Trace]) -> float:
     values = [-v for t in traces for v in t.sampled_logprobs or ()]
     return _mean(values)
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else math.nan
+    return _ratio(sum(values), len(values))
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

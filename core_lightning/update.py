@@ -97,7 +97,7 @@ def accumulate(
 
     for frozen in batch.policy:
         examples = frozen.examples
-        logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.entropy_coef > 0)
+        logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.needs_entropy)
         loss, diagnostics = objective(
             logprobs,
             frozen.old,

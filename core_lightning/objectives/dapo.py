@@ -8,6 +8,7 @@ from torch import Tensor
 
 from core_lightning.objectives.grpo import GRPO
 from core_lightning.objectives.normalization import Totals, token_mean_share
+from core_lightning.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DAPO(GRPO):
     Its other parts are masks: :func:`mask_truncated` for overlong traces, :func:`no_signal` for groups without signal.
     """
 
-    beta: float = 0.0
+    beta: float | Schedule = 0.0
     clip_high: float = 0.28
 
     def token_share(self, lengths: Tensor, total: Totals) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from core_lightning.objectives.grpo import GRPO
 from core_lightning.objectives.normalization import Totals
+from core_lightning.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class DrGRPO(GRPO):
     Its other half, no division by the standard deviation, is ``group_advantages(normalize_std=False)``.
     """
 
-    beta: float = 0.0
+    beta: float | Schedule = 0.0
     max_tokens: int = 1024
     """Length every trace is divided by: the generation limit."""
 

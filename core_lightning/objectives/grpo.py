@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from core_lightning.objectives.objective import Objective, TokenBatch
+from core_lightning.schedule import Schedule
 
 
 def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_high: float) -> tuple[Tensor, Tensor]:
@@ -24,7 +25,7 @@ def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_low: float, clip_h
 class GRPO(Objective):
     """Token-level clipped ratio, mean over the tokens of a trace, then over traces (arXiv 2402.03300, Eq. 3)."""
 
-    beta: float = 0.04
+    beta: float | Schedule = 0.04
     clip_low: float = 0.2
     """The ratio is clipped at ``1 - clip_low`` from below."""
     clip_high: float = 0.2

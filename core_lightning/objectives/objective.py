@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import dataclass, replace
+from typing import Self, get_args
 
 import torch
 from torch import Tensor
 
 from core_lightning.objectives.kl import KLEstimator, kl_estimate
 from core_lightning.objectives.normalization import Totals, trace_mean_share
+from core_lightning.schedule import Schedule, value_at
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,33 @@ class Objective(ABC):
     A subclass says what one token is worth (:meth:`surrogate`) and how tokens are averaged (:meth:`token_share`).
     """
 
-    beta: float = 0.0
-    """Weight of the KL divergence from the reference policy; 0 leaves it out."""
+    beta: float | Schedule = 0.0
+    """Weight of the KL divergence from the reference policy, a number or a schedule over training; 0 leaves it out."""
     kl_estimator: KLEstimator = "k3"
     """How that divergence is estimated per token: k1, k2 or k3."""
-    entropy_coef: float = 0.0
-    """Weight of the entropy bonus; above 0 the call needs ``entropy``."""
+    entropy_coef: float | Schedule = 0.0
+    """Weight of the entropy bonus, a number or a schedule; above 0 the call needs ``entropy``."""
 
     def __post_init__(self) -> None:
         for name in ("beta", "entropy_coef"):
-            if not 0.0 <= getattr(self, name) < math.inf:
+            if not all(0.0 <= value_at(getattr(self, name), progress) < math.inf for progress in (0.0, 1.0)):
                 raise ValueError(f"{type(self).__name__}.{name} must be a number >= 0, got {getattr(self, name)}")
         if self.kl_estimator not in get_args(KLEstimator):
             raise ValueError(f"{type(self).__name__}.kl_estimator must be k1, k2 or k3, got {self.kl_estimator!r}")
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the KL term is on, so that it asks for log-probabilities under the reference."""
+        return self.beta != 0
+
+    @property
+    def needs_entropy(self) -> bool:
+        """Whether the entropy bonus is on."""
+        return self.entropy_coef != 0
+
+    def at(self, progress: float) -> Self:
+        """This objective with its scheduled weights as they are when ``progress`` (in [0, 1]) of training is done."""
+        return replace(self, beta=value_at(self.beta, progress), entropy_coef=value_at(self.entropy_coef, progress))
 
     @abstractmethod
     def surrogate(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -103,9 +118,12 @@ class Objective(ABC):
             the reference) and ``entropy``.
 
         Raises:
-            ValueError: An entropy bonus is set and no entropy given.
+            ValueError: An entropy bonus is set and no entropy given, or a weight is still a schedule.
         """
-        if self.entropy_coef and entropy is None:
+        beta, entropy_coef = self.beta, self.entropy_coef
+        if isinstance(beta, Schedule) or isinstance(entropy_coef, Schedule):
+            raise ValueError(f"{type(self).__name__} has a schedule: take its value with at(progress) before the call")
+        if entropy_coef and entropy is None:
             raise ValueError(f"{type(self).__name__}.entropy_coef is set: pass the entropy of every token")
         mask = mask.bool()
 
@@ -130,10 +148,10 @@ class Objective(ABC):
         }
         if ref_logprobs is not None:
             diagnostics["kl"] = kl_estimate(logprobs, clean(ref_logprobs).detach(), self.kl_estimator)
-            value = value - self.beta * diagnostics["kl"] if self.beta else value
+            value = value - beta * diagnostics["kl"] if beta else value
         if entropy is not None:
             diagnostics["entropy"] = clean(entropy)
-            value = value + self.entropy_coef * diagnostics["entropy"]
+            value = value + entropy_coef * diagnostics["entropy"]
 
         total = total or Totals.of(mask)
         share = self.token_share(batch.lengths, total)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from core_lightning.objectives.objective import Objective, TokenBatch
+from core_lightning.schedule import Schedule
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class SAPO(Objective):
     further from 1.
     """
 
-    beta: float = 0.04
+    beta: float | Schedule = 0.04
     temperature_positive: float = 1.0
     """Temperature where the advantage is positive."""
     temperature_negative: float = 1.05

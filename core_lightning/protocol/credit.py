@@ -24,7 +24,7 @@ class CreditSettings:
     """``hinted``: policy gradient under the prompt with the hint (published). ``cold``: a correct rescue is imitated under
     the plain prompt. ``both``. ``peer_trace``: the teacher's own trace is imitated by the student that failed (no rescue
     sampling needed). ``own_trace``: a peer imitates its own correct cold trace (the control without cross-teaching).
-    ``adaptive``: ``cold``, but ``peer_trace`` while the running rescue rate is below ``adaptive_below``."""
+    ``adaptive``: ``cold``, but ``peer_trace`` while the peer's running rescue rate is below ``adaptive_below``."""
     weight: float = 0.8
     """Weight of a rescue trace in the policy loss."""
     imitation_weight: float = 0.8
@@ -33,6 +33,8 @@ class CreditSettings:
     """Bounds the importance weight plain / hinted probability of an imitated rescue; unset, plain likelihood."""
     adaptive_below: float = 0.3
     """Rescue rate under which ``adaptive`` imitates the teacher's trace."""
+    adaptive_pairs: int = 50
+    """The running rate looks back on about so many hinted problems of the peer."""
 
     def __post_init__(self) -> None:
         modes = ("hinted", "cold", "both", "peer_trace", "own_trace", "adaptive")
@@ -45,6 +47,27 @@ class CreditSettings:
             raise ValueError(f"credit.importance_bound is {self.importance_bound}; set it above 0 or leave it out")
         if not 0 <= self.adaptive_below <= 1:
             raise ValueError(f"credit.adaptive_below is {self.adaptive_below}; set it in [0, 1]")
+        if self.adaptive_pairs < 1:
+            raise ValueError(f"credit.adaptive_pairs is {self.adaptive_pairs}; set it to 1 or more")
+
+
+@dataclass
+class RunningRate:
+    """Share of rescues among a peer's last hinted problems, older ones fading: an exponential moving average."""
+
+    rescued: float = 0.0
+    hinted: float = 0.0
+
+    def add(self, rescued: float, hinted: float, memory: int) -> None:
+        """Count the pairs of one step; a pair that ``memory`` others have followed counts about a third."""
+        fade = (1 - 1 / memory) ** hinted
+        self.rescued = self.rescued * fade + rescued
+        self.hinted = self.hinted * fade + hinted
+
+    @property
+    def value(self) -> float:
+        """The rate, 1 before the first hint: rescue is tried before it is given up."""
+        return self.rescued / self.hinted if self.hinted else 1.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +93,7 @@ def assign_credit(
     encode_completion: Callable[[str], list[int]],
     *,
     rescue_rate: float = 1.0,
+    max_tokens: int | None = None,
     drop: Callable[[Trace], bool] = lambda trace: False,
 ) -> list[Example]:
     """Training examples of one peer.
@@ -79,7 +103,9 @@ def assign_credit(
         peer: Whose examples.
         settings: What a rescue teaches.
         encode_completion: The peer's own token ids of somebody else's completion, end included.
-        rescue_rate: Running rescue rate, which ``adaptive`` looks at.
+        rescue_rate: The peer's running rescue rate, which ``adaptive`` looks at.
+        max_tokens: Longest trace of somebody else that is imitated, in the peer's tokens; a longer one need not fit
+            its context behind the prompt, and the next best teacher takes its place.
         drop: Policy examples to leave out (truncated traces, groups without signal).
     """
     mode = settings.mode
@@ -95,12 +121,13 @@ def assign_credit(
             if trace.round == "rescue" and trace.correct and trace.hint and mode in ("cold", "both"):
                 examples.append(_imitate(cold[0].prompt_ids, trace.token_ids, settings, trace.sampled_logprobs))
         if mode == "peer_trace" and group.failed_cold(peer):
-            teacher = _best([t for t in group.of(round="cold") if t.correct and t.peer != peer])
-            if teacher is not None:
-                examples.append(_imitate(cold[0].prompt_ids, encode_completion(teacher.text), settings))
+            teachers = [t for t in group.of(round="cold") if t.correct and t.peer != peer]
+            encoded = (encode_completion(t.text) for t in _best_first(teachers))
+            fitting = next((ids for ids in encoded if max_tokens is None or len(ids) <= max_tokens), None)
+            if fitting is not None:
+                examples.append(_imitate(cold[0].prompt_ids, fitting, settings))
         if mode == "own_trace":
-            own = _best([t for t in cold if t.correct])
-            if own is not None:
+            for own in _best_first([t for t in cold if t.correct])[:1]:
                 examples.append(_imitate(own.prompt_ids, own.token_ids, settings))
     return examples
 
@@ -129,6 +156,6 @@ def _imitate(
     )
 
 
-def _best(traces: list[Trace]) -> Trace | None:
-    """The trace with the highest reward; ties go to the earlier one."""
-    return max(traces, key=known_reward) if traces else None
+def _best_first(traces: list[Trace]) -> list[Trace]:
+    """Traces by falling reward; ties go to the earlier one."""
+    return sorted(traces, key=known_reward, reverse=True)

@@ -9,8 +9,8 @@ from core_lightning.rewards.log_det_diversity import LogDetDiversity
 from core_lightning.rewards.model import RewardModel, WeightedTerm, default_terms, published_terms
 from core_lightning.rewards.rarity import Rarity
 from core_lightning.rewards.rescue_bonus import RescueBonus
-from core_lightning.rewards.schedule import Constant, Linear, Schedule, Step
 from core_lightning.rewards.term import RewardContext, RewardTerm
+from core_lightning.schedule import Constant, Linear, Schedule, Step
 
 __all__ = [
     "Constant",

@@ -15,8 +15,8 @@ from core_lightning.rewards.greedy_margin_diversity import GreedyMarginDiversity
 from core_lightning.rewards.log_det_diversity import LogDetDiversity
 from core_lightning.rewards.rarity import Rarity
 from core_lightning.rewards.rescue_bonus import RescueBonus
-from core_lightning.rewards.schedule import Schedule, Step
 from core_lightning.rewards.term import RewardContext, RewardTerm
+from core_lightning.schedule import Schedule, Step, value_at
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class WeightedTerm:
 
     def weight_at(self, progress: float) -> float:
         """Weight when ``progress`` (in [0, 1]) of training is done."""
-        return self.weight(progress) if isinstance(self.weight, Schedule) else self.weight
+        return value_at(self.weight, progress)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def end_state(run: Any) -> dict[str, Any]:
         "optimizer": run.optimizers[0].state_dict(),
         "schedule": run.lr_scheduler_configs[0].scheduler.state_dict(),
         "global_step": run.global_step,
-        "counters": (run.lightning_module.batches_done, run.lightning_module.hinted, run.lightning_module.rescued),
+        "counters": (run.lightning_module.batches_done, run.lightning_module.rescue_rates),
     }
 
 

@@ -1,4 +1,4 @@
-"""A number that changes over training: the weight of a reward term as a function of the share of training done."""
+"""A number that changes over training: the weight of a reward term or of the KL divergence, by the share of it done."""
 
 from __future__ import annotations
 
@@ -63,3 +63,8 @@ class Step(Schedule):
     def __call__(self, progress: float) -> float:
         """``before`` while ``progress < at``, else ``after``."""
         return self.before if progress < self.at else self.after
+
+
+def value_at(value: float | Schedule, progress: float) -> float:
+    """A plain number as it is, a schedule's value when ``progress`` of training is done."""
+    return value(progress) if isinstance(value, Schedule) else value
