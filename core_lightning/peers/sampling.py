@@ -20,6 +20,8 @@ from core_lightning.peers.scoring import LogitHead
 _BLOCK = 512
 #: Rejections after which the few rows that are left are sorted; with top-p 0.9 one row in 10^8 gets there.
 _TRIALS = 8
+#: What a SplitMix64 stream advances by.
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,16 @@ def uniform(seeds: Tensor, counter: int) -> Tensor:
     def shift(x: Tensor, bits: int) -> Tensor:  # logical, not arithmetic
         return (x >> bits) & ((1 << (64 - bits)) - 1)
 
-    x = seeds + _wrap((counter + 1) * 0x9E3779B97F4A7C15)
+    x = seeds + _wrap((counter + 1) * _GOLDEN)
     x = (x ^ shift(x, 30)) * _wrap(0xBF58476D1CE4E5B9)
     x = (x ^ shift(x, 27)) * _wrap(0x94D049BB133111EB)
     x = x ^ shift(x, 31)
     return shift(x, 11).double() * 2.0**-53
+
+
+def seed_from(seed: int, step: int) -> int:
+    """The seed whose numbers from position 0 on are those of ``seed`` from ``step`` on, for rows at different positions."""
+    return _wrap(seed + step * (_TRIALS + 1) * _GOLDEN)
 
 
 def _wrap(value: int) -> int:
@@ -220,7 +227,7 @@ def _sample_batch(
                 continue
             tokens[trace].append(token)
             logprobs[trace].append(logprob)
-            if over or (settings.stop and _meets_stop(tokens[trace], settings.stop, tokenizer)):
+            if over or (settings.stop and meets_stop(tokens[trace], settings.stop, tokenizer)):
                 stopped[trace] = True
                 finished[row] = True
         if bool(finished.all()) or step + 1 == settings.max_new_tokens:
@@ -249,7 +256,8 @@ def _sample_batch(
     return [[SampledTokens(*next(rows)) for _ in group] for group in seeds]
 
 
-def _meets_stop(token_ids: list[int], stop: list[str], tokenizer: Any) -> bool:
+def meets_stop(token_ids: Sequence[int], stop: Sequence[str], tokenizer: Any) -> bool:
+    """Whether the last of these tokens completes a stop string."""
     # A character takes at most four byte tokens, so the last few ids show whether a stop string has just been completed.
     window = 4 * max(map(len, stop)) + 1
     tail = tokenizer.decode(token_ids[-window:], skip_special_tokens=False)
