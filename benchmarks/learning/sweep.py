@@ -1,0 +1,79 @@
+"""Arms x seeds, one after the other; what is done is kept, and a killed sweep goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.learning.arms import ARMS
+from benchmarks.learning.pairs import PAIRS
+from benchmarks.learning.training import run
+from benchmarks.measure import environment
+
+Key = tuple[str, str, int, int, float]
+
+
+def sweep(
+    pair: str,
+    arms: Sequence[str],
+    pretraining_seeds: Sequence[int] | None,
+    seeds: Sequence[int],
+    lr: float | None,
+    out: Path,
+) -> None:
+    """Run what has no line in ``out`` yet: all arms of one seed, then of the next, so that a sweep cut short is fair."""
+    settings = PAIRS[pair]
+    lr = lr or settings.lr
+    done = {key(line) for line in read(out)}
+    for seed in seeds:
+        for pretraining_seed in pretraining_seeds or settings.pretraining_seeds:
+            for arm in arms:
+                # Models as they are need no second look with other rates.
+                rate = settings.lr if not ARMS[arm].trained else lr
+                identity = {"pair": pair, "arm": arm, "pretraining_seed": pretraining_seed, "seed": seed, "lr": rate}
+                if key(identity) in done:
+                    continue
+                start = time.perf_counter()
+                result = run(settings, ARMS[arm], pretraining_seed, seed, rate)
+                append(out, identity | {"settings": plain(arm), "environment": environment()} | result)
+                print(f"{arm} {pretraining_seed}/{seed} lr {rate:g}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def key(line: dict[str, Any]) -> Key:
+    """What makes a run the same run."""
+    return line["pair"], line["arm"], line["pretraining_seed"], line["seed"], line["lr"]
+
+
+def read(file: Path) -> Iterator[dict[str, Any]]:
+    """Finished runs; a line cut off by a crash does not count."""
+    if not file.exists():
+        return
+    for text in file.read_text().splitlines():
+        try:
+            yield json.loads(text)
+        except json.JSONDecodeError:
+            continue
+
+
+def append(file: Path, line: dict[str, Any]) -> None:
+    """Add one line in a single write, so that two sweeps may share a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torn = file.exists() and not file.read_bytes().endswith(b"\n") and file.stat().st_size > 0
+    text = ("\n" if torn else "") + json.dumps(line, separators=(",", ":")) + "\n"
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
+
+
+def plain(arm: str) -> dict[str, Any]:
+    """An arm's settings as plain data."""
+    settings = dataclasses.asdict(dataclasses.replace(ARMS[arm], rewards={}))
+    settings["rewards"] = {name: [type(t.term).__name__, str(t.weight)] for name, t in ARMS[arm].rewards.items()}
+    return settings

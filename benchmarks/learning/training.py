@@ -1,0 +1,158 @@
+"""One run: an arm trained on a pair from one pretraining seed and one RL seed, then measured on held-out problems."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+
+from benchmarks.learning.arms import Arm
+from benchmarks.learning.budget import BudgetLoader
+from benchmarks.learning.held_out import Collector, measure
+from benchmarks.learning.pairs import Pair
+from benchmarks.learning.training_curve import TrainingCurve
+from core_lightning import CollaborativeReasoningModule, PeerConfig, SoloReasoningModule
+from core_lightning.data import ProblemLoader
+from core_lightning.objectives import GRPO
+from core_lightning.protocol.records import Group
+from core_lightning.rewards import Correctness, WeightedTerm
+from core_lightning.settings import ScheduleSettings
+
+
+class Data(LightningDataModule):
+    """Hands loaders of problems to a trainer."""
+
+    def __init__(self, train: BudgetLoader | None = None, test: ProblemLoader | None = None) -> None:
+        super().__init__()
+        self.train, self.test = train, test
+
+    def train_dataloader(self) -> BudgetLoader | None:
+        return self.train
+
+    def test_dataloader(self) -> ProblemLoader | None:
+        return self.test
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Problems are text and stay where they are."""
+        return batch
+
+
+def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None = None) -> dict[str, Any]:
+    """Train and measure.
+
+    Args:
+        pair: Models, data and scale.
+        arm: What is tried.
+        pretraining_seed: Which models.
+        seed: Of adapters, problems and samples; held-out samples use the same noise in all arms.
+        lr: Learning rate instead of the pair's.
+
+    Returns:
+        Plain data for one line of the results: ``budget`` really spent, ``training`` curves, ``held_out`` counts.
+    """
+    lr = lr or pair.lr
+    configs = {
+        name: replace(config, lr=lr * pair.lr_factors.get(name, 1.0))
+        for name, config in pair.peers(pretraining_seed).items()
+    }
+    teams = [{name: config} for name, config in configs.items()] if arm.solo else [configs]
+    start = time.perf_counter()
+    modules, curves, loaders = [], [], []
+    for team in teams:
+        module = _module(pair, arm, team, seed, lr)
+        curve = TrainingCurve()
+        loader = _loader(pair, arm, len(team), seed)
+        if arm.trained:
+            with _trainer(loader, curve, max_steps=pair.steps) as trainer:
+                trainer.fit(module, datamodule=Data(loader))
+        modules.append(module)
+        curves.append(curve)
+        loaders.append(loader)
+    trained = time.perf_counter()
+    groups = _merged(_held_out(pair, module) for module in modules)
+    return {
+        "budget": {
+            "completions": sum(loader.spent for loader in loaders),
+            "planned_completions": pair.completions * pair.steps * len(configs) if arm.trained else 0,
+            "problems": max(loader.drawn for loader in loaders),
+            "optimizer_steps": pair.steps if arm.trained else 0,
+            "training_seconds": round(trained - start, 1),
+            "evaluation_seconds": round(time.perf_counter() - trained, 1),
+        },
+        "training": TrainingCurve.joined(curves),
+        "held_out": measure(groups, {name: peer for module in modules for name, peer in module.team.peers.items()}),
+    }
+
+
+def _module(pair: Pair, arm: Arm, team: Mapping[str, PeerConfig], seed: int, lr: float) -> CollaborativeReasoningModule:
+    rewards = {"correctness": WeightedTerm(Correctness(alpha=pair.alpha)), **arm.rewards}
+    needs_distance = any(t.term.needs_distance for t in rewards.values())
+    return (SoloReasoningModule if arm.solo else CollaborativeReasoningModule)(
+        dict(team),
+        rounds=replace(arm.rounds, hint_tokens=pair.hint_tokens),
+        prompt=pair.prompt,
+        rewards=rewards,
+        embedder=pair.embedder() if needs_distance else None,
+        advantage=arm.advantage,
+        credit=arm.credit,
+        objective=GRPO(beta=0.0),
+        optimizer=partial(torch.optim.AdamW, lr=lr, weight_decay=0.0),
+        schedule=ScheduleSettings(shape="constant", warmup=0.0),
+        eval_samples=pair.eval_samples,
+        seed=seed,
+    )
+
+
+def _loader(pair: Pair, arm: Arm, peers: int, seed: int) -> BudgetLoader:
+    return BudgetLoader(
+        pair.data().splits["train"],
+        steps=pair.steps,
+        completions=pair.completions * peers,
+        cost=peers * (arm.rounds.k + 0.5 * arm.rounds.k_rescue),
+        seed=seed,
+        prefer_disagreement=arm.prefer_disagreement,
+    )
+
+
+def _held_out(pair: Pair, module: CollaborativeReasoningModule) -> list[Group]:
+    collector = Collector()
+    with _trainer(collector) as trainer:
+        trainer.test(module, datamodule=Data(test=ProblemLoader(pair.data().splits["test"], 400)), verbose=False)
+    return collector.groups
+
+
+def _merged(evaluations: Iterable[list[Group]]) -> list[Group]:
+    """Groups of the same problems by several modules, as one group a problem."""
+    merged: dict[str, Group] = {}
+    for groups in evaluations:
+        for group in groups:
+            merged.setdefault(group.problem.id, Group(group.problem)).add(group.traces)
+    return list(merged.values())
+
+
+@contextmanager
+def _trainer(*callbacks: Callback, max_steps: int = -1) -> Iterator[Trainer]:
+    """A trainer that leaves nothing behind and says nothing."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_steps=max_steps,
+            default_root_dir=folder,
+            logger=False,
+            callbacks=list(callbacks),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
