@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
 from benchmarks.teams import PROMPTS, load_peer, models, problems, weights
@@ -37,10 +38,10 @@ def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter
 
 
 @torch.no_grad()
-def generate(peer: Peer, prompt: list[int], rows: int, new_tokens: int) -> None:
-    """What the model library offers."""
+def generate(peer: Peer, prompt: list[int], rows: int, new_tokens: int) -> Tensor:
+    """What the model library offers, ``int64 Tensor[rows, prompt + new_tokens]``."""
     ids = torch.tensor([prompt] * rows)
-    peer.network.generate(
+    return peer.network.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
         do_sample=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import platform
 import statistics
@@ -24,7 +25,9 @@ T = TypeVar("T")
 def parser(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
     """The options every benchmark has."""
     options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="tiny models, two rounds: only shows that the script runs")
+    options.add_argument(
+        "--quick", action="store_true", help="tiny models, two rounds: only shows that the script runs"
+    )
     options.add_argument("--rounds", type=int, default=rounds, help="how often the variants take their turn")
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of one operation")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
@@ -72,18 +75,33 @@ def isolated(work: Callable[..., T], *args: Any) -> T:
         return pool.apply(work, args)
 
 
-def resident(field_name: str = "VmRSS") -> float:
-    """Resident memory of this process in MB, now (``VmRSS``) or at its highest (``VmHWM``). Linux only."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith(field_name)).split()[1]) / 1024
+class PeakMemory:
+    """The highest resident memory of this process since this object was made, in MB. Linux only; NaN elsewhere."""
+
+    def __init__(self) -> None:
+        if _STATUS.exists():
+            Path("/proc/self/clear_refs").write_text("5")  # the high water starts anew
+        self.before = _resident("VmRSS")
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return _resident("VmHWM")
+
+    @property
+    def extra(self) -> float:
+        """What came on top of what was resident at the beginning."""
+        return self.total - self.before
 
 
-def extra_memory(work: Callable[[], object]) -> float:
-    """MB by which the resident memory's high water during a call is above what was resident before it."""
-    Path("/proc/self/clear_refs").write_text("5")  # the high water starts anew
-    before = resident()
-    work()
-    return resident("VmHWM") - before
+_STATUS = Path("/proc/self/status")
+
+
+def _resident(name: str) -> float:
+    if not _STATUS.exists():
+        return math.nan
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) / 1024
 
 
 @dataclass

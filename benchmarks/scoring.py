@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Report, extra_memory, in_turn, isolated, parse, parser, ratios, seconds
+from benchmarks.measure import PeakMemory, Report, in_turn, isolated, parse, parser, ratios, seconds
 from benchmarks.teams import load_peer, models, weights
 from core_lightning.peers import Peer
-from core_lightning.peers.peer import batch_tokens
+from core_lightning.peers.packing import batch_tokens
 from core_lightning.peers.scoring import LogitHead, token_logprobs
 
 TEMPERATURE = 0.7
@@ -56,9 +56,8 @@ def score_head(way: str, tokens: int, vocabulary: int, width: int, threads: int)
         logprobs.sum().backward()
 
     run(2)  # starts the threads
-    taken = []
-    memory = extra_memory(lambda: taken.append(seconds(lambda: run(tokens))))
-    return taken[0], memory
+    memory = PeakMemory()
+    return seconds(lambda: run(tokens)), memory.extra
 
 
 def measure_head(report: Report, tokens: int, vocabulary: int, width: int) -> None:
@@ -106,13 +105,25 @@ def measure_padding(report: Report, peer: Peer, problems: int, longest: int) -> 
         rng = random.Random(seed)
         prompts = [[rng.randrange(100) for _ in range(rng.randrange(40, 200))] for _ in range(problems)]
         traces = [Scored(p, [0] * rng.randrange(8, longest + 1)) for p in prompts for _ in range(6)]
-        orders = {"sorted": peer.micro_batches(traces), "as sampled": peer._pack(range(len(traces)), traces)}
+        orders = {"sorted": peer.micro_batches(traces), "as sampled": in_order(traces, peer.config.score_batch_tokens)}
         for way, batches in orders.items():
             computed = sum(batch_tokens([traces[i] for i in batch]) for batch in batches)
             shares[way].append(1 - sum(real_tokens([traces[i] for i in batch]) for batch in batches) / computed)
-    case = f"padding, {problems} problems, completions of 8 to {longest} tokens, budget {peer.config.score_batch_tokens:,}"
+    case = (
+        f"padding, {problems} problems, completions of 8 to {longest} tokens, budget {peer.config.score_batch_tokens:,}"
+    )
     report.add(case, "sorted", [100 * s for s in shares["sorted"]], "%", at_most=10)
     report.add(case, "in the order sampled", [100 * s for s in shares["as sampled"]], "%")
+
+
+def in_order(traces: Sequence[Scored], budget: int) -> list[list[int]]:
+    """Micro-batches within the budget, without any sorting."""
+    batches: list[list[int]] = []
+    for i in range(len(traces)):
+        if not batches or batch_tokens([traces[j] for j in (*batches[-1], i)]) > budget:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
 
 
 def real_tokens(traces: Sequence[Scored]) -> int:

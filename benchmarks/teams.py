@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +13,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.measure import PeakMemory
 from core_lightning import CollaborativeReasoningModule, PeerConfig
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.protocol.prompts import PromptSettings
@@ -24,9 +27,11 @@ EMBEDDED = {"smollm2": "embedded/smollm2-135m-instruct", "gemma3": "embedded/gem
 NANO = {"a": "nano/a", "b": "nano/b"}
 #: No token has this id, so nothing ends a completion before its token limit: all variants do the same work.
 NEVER = frozenset({-1})
-#: One forward in K (2 + 1) rollouts of a problem, as in the paper.
+#: Two cold traces of every peer and problem, and always a second attempt: a step has a fixed number of rollouts.
 ROUNDS = RoundSettings(k=2, k_rescue=1, students="all")
-PROMPTS = PromptSettings(text="Question: {question}\nAnswer:", text_hinted="Question: {question}\nHint: {hint}\nAnswer:")
+PROMPTS = PromptSettings(
+    text="Question: {question}\nAnswer:", text_hinted="Question: {question}\nHint: {hint}\nAnswer:"
+)
 
 
 def models(quick: bool) -> dict[str, str]:
@@ -39,8 +44,21 @@ def weights(name: str) -> dict[str, Any]:
     return {"quantization": "nf4"} if name == "nf4" else {"quantization": "none", "dtype": name}
 
 
+def quiet() -> None:
+    """Leave the terminal to the figures."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings(
+        "ignore", message=".*(is_gradient_checkpointing|LeafSpec|does not have many workers|eval mode).*"
+    )
+    warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+
+
 def load_peer(model: str, **options: Any) -> Peer:
     """A peer on the CPU that always writes up to its token limit."""
+    quiet()
     peer = Peer("peer", PeerConfig(model, prompt_style="plain", **options), torch.device("cpu"))
     peer.stop_ids = NEVER
     return peer
@@ -71,9 +89,17 @@ class FixedLengthModule(CollaborativeReasoningModule):
         for peer in self._peers.values():
             peer.stop_ids = NEVER
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Problems are text and go nowhere."""
+        return batch
+
 
 def build_team(
-    peers: Mapping[str, str], generation: GenerationSettings, quick: bool, peer_options: Mapping[str, Any], **options: Any
+    peers: Mapping[str, str],
+    generation: GenerationSettings,
+    quick: bool,
+    peer_options: Mapping[str, Any],
+    **options: Any,
 ) -> FixedLengthModule:
     """The published step: every peer K 2 cold and one rescue trace of every problem, GRPO with its KL term."""
     configs = {
@@ -85,34 +111,57 @@ def build_team(
 
 
 class Turns(Callback):
-    """Times every training step. Before it starts, each rival takes its turn; the first round does not count."""
+    """Seconds, metrics and peak memory of every training step.
+
+    Before a step starts, each rival takes its turn; the first round does not count.
+    """
 
     def __init__(self, rivals: Mapping[str, Callable[[Sequence[Problem]], float]] | None = None) -> None:
         self.rivals = dict(rivals or {})
         self.seconds: dict[str, list[float]] = {name: [] for name in ("step", *self.rivals)}
         self.metrics: list[dict[str, float]] = []
+        self.peaks: list[float] = []
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: list[Problem], batch_idx: int) -> None:
+        """Let the rivals run, then start the clock."""
         for name, rival in self.rivals.items():
             self._note(name, rival(batch), batch_idx)
+        self._memory = PeakMemory()
         self._start = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: list[Problem], batch_idx: int
     ) -> None:
+        """Stop the clock."""
         self._note("step", time.perf_counter() - self._start, batch_idx)
         if batch_idx:
             self.metrics.append(pl_module.record.metrics)
+            self.peaks.append(self._memory.total)
 
     def _note(self, name: str, taken: float, batch_idx: int) -> None:
         if batch_idx:
             self.seconds[name].append(taken)
 
 
-def train(module: FixedLengthModule, batch_size: int, steps: int, *callbacks: Callback, warm_up: int | None = None) -> None:
+class Steps(Dataset[list[Problem]]):
+    """The problems of every step: the first is a warm-up."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.batches = [problems(size, seed) for seed, size in enumerate(sizes)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> list[Problem]:
+        return self.batches[index]
+
+
+def train(
+    module: FixedLengthModule, batch_size: int, steps: int, *callbacks: Callback, warm_up: int | None = None
+) -> None:
     """Real training steps through a Trainer; the first, of ``warm_up`` problems, is for warming up."""
-    first = problems(warm_up or batch_size, seed=-1)
-    batches = [first, *(problems(batch_size, seed) for seed in range(steps))]
+    quiet()
+    batches = Steps([warm_up or batch_size, *[batch_size] * steps])
     with TemporaryDirectory() as folder:
         Trainer(
             accelerator="cpu",
