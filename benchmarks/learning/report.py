@@ -1,0 +1,127 @@
+"""Tables and figures of one file of results, written beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.learning.arms import ARMS
+from benchmarks.learning.figures import draw_differences, draw_overlap, draw_training
+from benchmarks.learning.pairs import PAIRS
+from benchmarks.learning.statistics import Estimate, Results
+from benchmarks.learning.sweep import read
+
+BASELINE = "solo"
+
+
+def write_report(file: Path) -> Path:
+    """Write ``<name>.md`` and its figures; returns the path of the text."""
+    lines = list(read(file))
+    pair = lines[0]["pair"]
+    results = Results(lines, PAIRS[pair].lr)
+    arms = [arm for arm in ARMS if arm in results.runs]
+    trained = [arm for arm in arms if ARMS[arm].trained]
+    draw_differences(results, [a for a in trained if a != BASELINE], BASELINE, _beside(file, "differences"))
+    draw_training(results, trained, _beside(file, "training"))
+    draw_overlap(results, arms, _beside(file, "overlap"))
+    parts = [
+        f"# Results of the {pair} pair",
+        f"Made from `{file.name}` ({len(lines)} runs) by `python -m benchmarks.learning report`. Percent unless a unit is "
+        "named; brackets are 95 % intervals.",
+        "## Held-out problems, cold prompt",
+        _table(_level_rows(results, arms)),
+        f"## Paired differences to {BASELINE}",
+        "Bootstrap over pretraining seeds and problems; in the last columns the t interval over seeds alone, and how many "
+        "seeds lie above 0.",
+        _table(_difference_rows(results, [a for a in trained if a != BASELINE])),
+        f"![differences]({_beside(file, 'differences').name})",
+        "## What it cost and what moved",
+        _table(_cost_rows(results, arms)),
+        f"![training]({_beside(file, 'training').name})",
+        "## Who fails where",
+        f"![overlap]({_beside(file, 'overlap').name})",
+        *_rates(lines, pair),
+    ]
+    text = file.with_suffix(".md")
+    text.write_text("\n\n".join(parts) + "\n")
+    return text
+
+
+def _beside(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.stem}_{name}.png")
+
+
+def _level_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]:
+    peers = results.peers
+    figures = [f"{peer}/pass_at_{k}" for k in (1, 2) for peer in peers] + ["team_pass_at_2"]
+    figures += [f"{peer}/pass_at_4" for peer in peers] + ["majority_vote", "neither", "all_fail"]
+    titles = [f"{p} Pass@{k}" for k in (1, 2) for p in peers] + ["Team Pass@2"] + [f"{p} Pass@4" for p in peers]
+    yield ["arm", "seeds", *titles, "majority of 4", "neither in 2", "nobody in all", "phi"]
+    for arm in arms:
+        cells = [_level(results.estimate(arm, figure)) for figure in figures]
+        yield [arm, str(len(results.seeds(arm))), *cells, f"{results.phi(arm).value:+.2f}"]
+
+
+def _difference_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]:
+    peers = results.peers
+    figures = ["pass_at_1", "team_pass_at_2", *(f"{peer}/pass_at_1" for peer in peers), "majority_vote"]
+    heads = ["mean Pass@1", "Team Pass@2", *(f"{peer} Pass@1" for peer in peers), "majority of 4"]
+    yield ["arm", "seeds", *heads, "t: mean Pass@1", "t: Team Pass@2", "above 0"]
+    for arm in arms:
+        found = [results.difference(arm, BASELINE, figure) for figure in figures]
+        above = "/".join(str(sum(v > 0 for v in e.by_seed)) for e in found[:2])
+        strict = [_interval(*e.student) for e in found[:2]]
+        yield [arm, str(len(found[0].by_seed)), *map(_change, found), *strict, above]
+
+
+def _cost_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]:
+    spent = ("completions", "problems", "optimizer_steps", "training_seconds")
+    moved = ("rescue rate first → last", "leakage", "KL, nats/token", "entropy, nats/token", "tokens", "truncated")
+    yield ["arm", "what", *(name.replace("_", " ") for name in spent), *moved]
+    for arm in arms:
+        rate = results.rescue_rate(arm)
+        leaks = [v for v in results.curve(arm, "hint_leakage") if math.isfinite(v)]
+        yield [
+            arm,
+            ARMS[arm].about,
+            *(f"{results.mean(arm, 'budget', name):.0f}" for name in spent),
+            f"{100 * rate[0]:.0f} → {100 * rate[-1]:.0f}" if rate and math.isfinite(rate[0] + rate[-1]) else "",
+            f"{100 * sum(leaks) / len(leaks):.1f}" if leaks else "",
+            *(f"{results.mean(arm, 'held_out', name):.3f}" for name in ("kl", "entropy")),
+            f"{results.mean(arm, 'held_out', 'tokens'):.1f}",
+            f"{100 * results.mean(arm, 'held_out', 'truncated'):.1f}",
+        ]
+
+
+def _rates(lines: Sequence[dict], pair: str) -> list[str]:
+    """Runs at other learning rates, beside those at the shared one on the same seeds."""
+    others = sorted({line["lr"] for line in lines} - {PAIRS[pair].lr})
+    if not others:
+        return []
+    rows = [["arm", "lr", "seeds", "mean Pass@1", "Team Pass@2"]]
+    tuned = {line["arm"] for line in lines if line["lr"] in others}
+    for arm in (a for a in ARMS if a in tuned):
+        for lr in sorted([*others, PAIRS[pair].lr]):
+            results = Results(lines, lr)
+            if arm in results.runs:
+                cells = [_level(results.estimate(arm, figure)) for figure in ("pass_at_1", "team_pass_at_2")]
+                rows.append([arm, f"{lr:g}", ", ".join(map(str, results.seeds(arm))), *cells])
+    return ["## Learning rates", _table(rows)]
+
+
+def _table(rows: Iterable[Sequence[str]]) -> str:
+    head, *body = rows
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body])
+
+
+def _level(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _change(estimate: Estimate) -> str:
+    return f"{100 * estimate.value:+.1f} {_interval(estimate.low, estimate.high)}"
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{100 * low:+.1f}, {100 * high:+.1f}]" if math.isfinite(low) else ""
