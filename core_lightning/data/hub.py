@@ -23,13 +23,20 @@ class HubDataModule(RescueDataModule):
             ``.parquet``, ``.jsonl`` or ``.csv`` files for each split, named after it (``train.jsonl``,
             ``train-00000-of-00001.parquet``), directly in it or in a subfolder named after the configuration.
         revision: Hub commit, tag or branch; pin a commit for results that can be repeated.
+
+    Attributes:
+        commit: What the revision stood for when the rows were read from the hub; None before, and for a local copy.
     """
+
+    split_mend = "is it the right data set?"
+    """What to do where a split is missing."""
 
     def __init__(self, repo: str, path: str | None = None, revision: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.repo = repo
         self.path = None if path is None else Path(path)
         self.revision = revision
+        self.commit: str | None = None
         if self.path is not None and not self.path.exists():
             raise DataError(
                 f"data.path={path} does not exist; give an existing file or folder, or leave it out for the hub"
@@ -46,19 +53,22 @@ class HubDataModule(RescueDataModule):
         Raises:
             DataError: If the hub or the files cannot be read, or a split or column is missing.
         """
-        from datasets import load_dataset
+        from datasets import load_dataset, load_dataset_builder
 
         where = f"{self.path or self.repo}{f' ({config})' if config else ''}, split {split!r}"
         try:
             if self.path is None:
-                table = load_dataset(self.repo, config, split=split, revision=self.revision)
+                builder = load_dataset_builder(self.repo, config, revision=self.revision)
+                builder.download_and_prepare()
+                self.commit = builder.hash
+                table = builder.as_dataset(split=split)
             else:
                 files = local_files(self.path, split, config)
                 table = load_dataset(_BUILDERS[files[0].suffix], data_files=[str(f) for f in files], split="train")
         except DataError:
             raise
         except Exception as error:
-            raise DataError(explain(error, where)) from error
+            raise DataError(explain(error, where, self.split_mend)) from error
         if missing := [column for column in columns if column not in table.column_names]:
             raise DataError(
                 f"{where}: no column {missing[0]!r} among {', '.join(table.column_names)}; is it the right data set?"
@@ -93,7 +103,7 @@ def local_files(path: Path, split: str, config: str | None = None) -> list[Path]
     return files
 
 
-def explain(error: Exception, where: str) -> str:
+def explain(error: Exception, where: str, split_mend: str = HubDataModule.split_mend) -> str:
     """One line for what ``datasets`` raised: what is wrong with the data at ``where``, and the mend."""
     from datasets.exceptions import DatasetGenerationError, DatasetNotFoundError
 
@@ -107,6 +117,8 @@ def explain(error: Exception, where: str) -> str:
             line = f"{where}: the hub has no such revision ({reason}); correct data.revision or leave it out"
         case DatasetNotFoundError():
             line = f"{where} is not on the hub, or is private: correct data.repo, log in, or {local}"
+        case ValueError() if found := re.match(r"Unknown split .* one of \[(.*)\]", reason):
+            line = f"{where}: no such split, only {found[1]}; {split_mend}"
         case ConnectionError():
             line = f"{where}: the hub cannot be reached; check the connection, or {local}"
         case DatasetGenerationError():

@@ -182,18 +182,20 @@ class RescueDataModule(LightningDataModule):
 
     def manifest(self) -> dict[str, Any]:
         """What this run is trained and judged on, as plain JSON data: settings, versions, ids and content hashes."""
+        splits = self.splits  # loaded first: a source on the hub then knows its commit
         return {
             "source": self.source,
             "arguments": {name: value for name, value in self.hparams.items() if not name.startswith("_")},
             "seed": self.seed,
             "revision": getattr(self, "revision", None),
+            "commit": getattr(self, "commit", None),
             "versions": _versions(["core-lightning", "datasets", "reasoning-gym"]),
             "chance": self.chance,
             "repeats_dropped": self.repeats_dropped,
             "near_duplicates": [list(pair) for pair in self.near_duplicates],
             "splits": {
                 split: {"size": len(problems), "sha256": content_hash(problems), "ids": [p.id for p in problems]}
-                for split, problems in self.splits.items()
+                for split, problems in splits.items()
             },
         }
 

@@ -104,9 +104,11 @@ def read_json_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line.rstrip())
                 except json.JSONDecodeError as error:
-                    raise DataError(f"{file}:{number}: not JSON ({error.msg}, column {error.colno})") from error
+                    raise DataError(
+                        f"{file}:{number}: not JSON ({error.msg}, column {error.colno}); correct or remove the line"
+                    ) from error
                 if not isinstance(row, dict):
                     raise DataError(f"{file}:{number}: expected a JSON object, got {line.strip()[:60]}")
                 yield number, row

@@ -1,10 +1,7 @@
 """GSM8K, MATH, AIME and GPQA through ``datasets``, on small files with exactly the hub's columns and file names."""
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import pytest
 
 from core_lightning.data import AIME, GPQA, GSM8K, MATH, DataError
 from core_lightning.data.math import SUBJECTS, last_boxed
+from hub_server import Hub
 
 
 def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -200,39 +198,6 @@ def test_unreachable_hub_is_one_line_with_the_mend() -> None:
         GSM8K().setup()
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Answers as the hub does to a request it does not grant."""
-
-    status, code = 401, "GatedRepo"
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.send_header("X-Error-Code", self.code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    import datasets
-    import huggingface_hub
-
-    handler = type("ThisHub", (Hub,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    yield handler
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.mark.parametrize(
     ("status", "code", "line"),
     [
@@ -246,8 +211,40 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
         (404, "RevisionNotFound", r"no such revision .*'v9'.*; correct data\.revision"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line_with_the_mend(hub: type[Hub], status: int, code: str, line: str) -> None:
-    hub.status, hub.code = status, code
+def test_what_the_hub_refuses_is_one_line_with_the_mend(hub: Hub, status: int, code: str, line: str) -> None:
+    hub.refusal = status, code
     with pytest.raises(DataError, match=line) as caught:
         GPQA(revision="v9" if code == "RevisionNotFound" else None).setup()
     assert "\n" not in str(caught.value)
+
+
+def test_rows_from_the_hub_with_the_commit_in_the_manifest(hub: Hub, tmp_path: Path) -> None:
+    parquet(tmp_path / "up/main/train-00000-of-00001.parquet", [gsm8k_row(i) for i in range(20)])
+    parquet(tmp_path / "up/main/test-00000-of-00001.parquet", [gsm8k_row(i) for i in range(20, 30)])
+    parquet(tmp_path / "up/socratic/train-00000-of-00001.parquet", [gsm8k_row(i) for i in range(50, 60)])
+    splits = {"main": ("train", "test"), "socratic": ("train",)}
+    files = {config: [{"split": s, "path": f"{config}/{s}-*"} for s in named] for config, named in splits.items()}
+    card = json.dumps({"configs": [{"config_name": name, "data_files": listed} for name, listed in files.items()]})
+    (tmp_path / "up/README.md").write_text(f"---\n{card}\n---\n")
+    hub.serve(tmp_path / "up")
+    data = GSM8K(revision="v1", val_fraction=0.1)
+    manifest = data.manifest()
+    assert (manifest["revision"], manifest["commit"]) == ("v1", hub.commit)
+    assert {n: s["size"] for n, s in manifest["splits"].items()} == {"train": 18, "val": 2, "test": 10}
+    assert hub.revisions_asked == {"v1", hub.commit}
+    local = GSM8K(path=str(tmp_path / "up"), val_fraction=0.1)
+    assert local.manifest()["splits"] == manifest["splits"]
+    assert local.manifest()["commit"] is None
+
+
+def test_a_hub_set_with_another_split_is_one_line(hub: Hub, tmp_path: Path) -> None:
+    rows = [{"problem": f"Find {i}.", "answer": i} for i in range(10)]
+    parquet(tmp_path / "up/data/train-00000-of-00001.parquet", rows)
+    hub.serve(tmp_path / "up")
+    with pytest.raises(DataError) as caught:
+        AIME().setup()
+    assert str(caught.value) == (
+        "TianHongZXY/aime-1983-2025, split 'test': no such split, only 'train'; name the one that holds the problems as "
+        "data.hub_split"
+    )
+    assert len(AIME(hub_split="train", val_fraction=0, test_fraction=0).splits["train"]) == 10
