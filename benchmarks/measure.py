@@ -25,9 +25,7 @@ T = TypeVar("T")
 def parser(doc: str | None, rounds: int = 5) -> argparse.ArgumentParser:
     """The options every benchmark has."""
     options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument(
-        "--quick", action="store_true", help="tiny models, two rounds: only shows that the script runs"
-    )
+    options.add_argument("--quick", action="store_true", help="tiny models, one round: only shows that the script runs")
     options.add_argument("--rounds", type=int, default=rounds, help="how often the variants take their turn")
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of one operation")
     options.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSON file")
@@ -38,7 +36,7 @@ def parse(options: argparse.ArgumentParser, args: Sequence[str] | None) -> argpa
     """Parsed options, with what ``--quick`` and ``--threads`` imply."""
     parsed = options.parse_args(args)
     if parsed.quick:
-        parsed.rounds = min(parsed.rounds, 2)
+        parsed.rounds = 1
     torch.set_num_threads(parsed.threads)
     return parsed
 

@@ -69,14 +69,15 @@ def measure_problems(report: Report, base: Setting, sizes: Sequence[int]) -> Non
     for size, (name, values) in zip(sizes, taken.items(), strict=True):
         each = [s / size for s, _ in values]
         report.add(name, "time of a problem", each, "s")
-        report.add(name, f"relative to {sizes[0]} a step", ratios(each, first), at_most=1.0)
+        if size != sizes[0]:
+            report.add(name, f"relative to {sizes[0]} a step", ratios(each, first), at_most=1.0)
         report.add(name, "peak memory", [peak for _, peak in values], "MB")
 
 
 def measure_peers(report: Report, base: Setting, counts: Sequence[int]) -> None:
     """Cost of a step by number of peers, all of one model."""
     model = next(iter(base.peers.values()))
-    teams = {f"{n} peers": replace(base, peers={f"p{i}": model for i in range(n)}) for n in counts}
+    teams = {f"{n} peer{'s' * (n > 1)}": replace(base, peers={f"p{i}": model for i in range(n)}) for n in counts}
     taken = measure_steps(report, teams)
     first = [s / counts[0] for s, _ in next(iter(taken.values()))]
     for count, (name, values) in zip(counts, taken.items(), strict=True):

@@ -21,7 +21,6 @@ from torch import Tensor
 from benchmarks.measure import PeakMemory, Report, in_turn, isolated, parse, parser, ratios, seconds
 from benchmarks.teams import load_peer, models, weights
 from core_lightning.peers import Peer
-from core_lightning.peers.packing import batch_tokens
 from core_lightning.peers.scoring import LogitHead, token_logprobs
 
 TEMPERATURE = 0.7
@@ -100,35 +99,44 @@ def measure_group(report: Report, name: str, peer: Peer, prompt: int, completion
 
 def measure_padding(report: Report, peer: Peer, problems: int, longest: int) -> None:
     """A step's traces, six of every problem, with completions of all lengths up to the limit."""
-    shares: dict[str, list[float]] = {"sorted": [], "as sampled": []}
+    budget = peer.config.score_batch_tokens
+    shares: dict[str, list[float]] = {"micro-batches": [], "in the order sampled": []}
+    counts = []
     for seed in range(5):
         rng = random.Random(seed)
         prompts = [[rng.randrange(100) for _ in range(rng.randrange(40, 200))] for _ in range(problems)]
         traces = [Scored(p, [0] * rng.randrange(8, longest + 1)) for p in prompts for _ in range(6)]
-        orders = {"sorted": peer.micro_batches(traces), "as sampled": in_order(traces, peer.config.score_batch_tokens)}
-        for way, batches in orders.items():
-            computed = sum(batch_tokens([traces[i] for i in batch]) for batch in batches)
-            shares[way].append(1 - sum(real_tokens([traces[i] for i in batch]) for batch in batches) / computed)
-    case = (
-        f"padding, {problems} problems, completions of 8 to {longest} tokens, budget {peer.config.score_batch_tokens:,}"
-    )
-    report.add(case, "sorted", [100 * s for s in shares["sorted"]], "%", at_most=10)
-    report.add(case, "in the order sampled", [100 * s for s in shares["as sampled"]], "%")
+        batches = [[traces[i] for i in batch] for batch in peer.micro_batches(traces)]
+        counts.append(len(batches))
+        shares["micro-batches"].append(padding(batches))
+        shares["in the order sampled"].append(padding(filled(traces, budget)))
+    case = f"padding, {problems} problems, completions of 8 to {longest} tokens, budget {budget:,}"
+    for name, values in shares.items():
+        report.add(case, name, values, "%", at_most=10 if name == "micro-batches" else None)
+    report.add(case, "micro-batches", counts)
 
 
-def in_order(traces: Sequence[Scored], budget: int) -> list[list[int]]:
-    """Micro-batches within the budget, without any sorting."""
-    batches: list[list[int]] = []
-    for i in range(len(traces)):
-        if not batches or batch_tokens([traces[j] for j in (*batches[-1], i)]) > budget:
+def filled(traces: Sequence[Scored], budget: int) -> list[list[Scored]]:
+    """Batches filled up to the budget without looking at lengths."""
+    batches: list[list[Scored]] = []
+    for trace in traces:
+        if not batches or computed([*batches[-1], trace]) > budget:
             batches.append([])
-        batches[-1].append(i)
+        batches[-1].append(trace)
     return batches
 
 
-def real_tokens(traces: Sequence[Scored]) -> int:
-    """Positions of a micro-batch that are no padding; a shared prompt counts once."""
-    return sum(map(len, {tuple(t.prompt_ids) for t in traces})) + sum(len(t.token_ids) for t in traces)
+def padding(batches: Sequence[Sequence[Scored]]) -> float:
+    """Percent of the computed positions that hold no token. A prompt that several traces of a batch share counts once."""
+    real = sum(len(p) for batch in batches for p in {tuple(t.prompt_ids) for t in batch})
+    real += sum(len(t.token_ids) for batch in batches for t in batch)
+    return 100 * (1 - real / sum(map(computed, batches)))
+
+
+def computed(batch: Sequence[Scored]) -> int:
+    """Positions of a batch, its prompts and its completions padded to the longest."""
+    prompts = {tuple(t.prompt_ids) for t in batch}
+    return len(prompts) * max(map(len, prompts)) + len(batch) * max(len(t.token_ids) for t in batch)
 
 
 def main(args: Sequence[str] | None = None) -> None:

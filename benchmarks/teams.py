@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -25,8 +26,6 @@ from core_lightning.rewards import HashingEmbedder, MiniLMEmbedder
 
 EMBEDDED = {"smollm2": "embedded/smollm2-135m-instruct", "gemma3": "embedded/gemma3-270m"}
 NANO = {"a": "nano/a", "b": "nano/b"}
-#: No token has this id, so nothing ends a completion before its token limit: all variants do the same work.
-NEVER = frozenset({-1})
 #: Two cold traces of every peer and problem, and always a second attempt: a step has a fixed number of rollouts.
 ROUNDS = RoundSettings(k=2, k_rescue=1, students="all")
 PROMPTS = PromptSettings(
@@ -56,12 +55,16 @@ def quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 
 
+def endless() -> Any:
+    """Peers made in this context know no end token, so that all variants write equally long completions."""
+    return patch("core_lightning.peers.peer.stop_token_ids", return_value=frozenset({-1}))
+
+
 def load_peer(model: str, **options: Any) -> Peer:
     """A peer on the CPU that always writes up to its token limit."""
     quiet()
-    peer = Peer("peer", PeerConfig(model, prompt_style="plain", **options), torch.device("cpu"))
-    peer.stop_ids = NEVER
-    return peer
+    with endless():
+        return Peer("peer", PeerConfig(model, prompt_style="plain", **options), torch.device("cpu"))
 
 
 def problems(count: int, seed: int = 0) -> list[Problem]:
@@ -84,10 +87,9 @@ class FixedLengthModule(CollaborativeReasoningModule):
     min_peers = 1
 
     def configure_model(self) -> None:
-        """Load the peers and take their end tokens away."""
-        super().configure_model()
-        for peer in self._peers.values():
-            peer.stop_ids = NEVER
+        """Load peers without end tokens."""
+        with endless():
+            super().configure_model()
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Problems are text and go nowhere."""
@@ -102,6 +104,7 @@ def build_team(
     **options: Any,
 ) -> FixedLengthModule:
     """The published step: every peer K 2 cold and one rescue trace of every problem, GRPO with its KL term."""
+    quiet()
     configs = {
         name: PeerConfig(model, prompt_style="plain", generation=generation, **peer_options)
         for name, model in peers.items()
@@ -160,7 +163,6 @@ def train(
     module: FixedLengthModule, batch_size: int, steps: int, *callbacks: Callback, warm_up: int | None = None
 ) -> None:
     """Real training steps through a Trainer; the first, of ``warm_up`` problems, is for warming up."""
-    quiet()
     batches = Steps([warm_up or batch_size, *[batch_size] * steps])
     with TemporaryDirectory() as folder:
         Trainer(
