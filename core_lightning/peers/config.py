@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Literal
 
 Quantization = Literal["nf4", "int8", "none"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 PromptStyle = Literal["auto", "chat", "plain"]
+EngineName = Literal["native", "continuous", "vllm"]
 
 #: Projections of attention and feed-forward, as in the published recipe.
 ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -54,6 +57,8 @@ class GenerationSettings:
     """Strings that end a completion, besides every end token of the model. The stop string is not part of the text."""
     max_batch_tokens: int = 65_536
     """Sampling batches hold at most this many (prompt + new) token positions, which bounds the key-value cache."""
+    engine: EngineName = "native"
+    """What samples: this library; the continuous batching of transformers, with the same tokens; or vLLM (never run)."""
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0, f"generation.temperature is {self.temperature}; set it above 0")
@@ -67,6 +72,28 @@ class GenerationSettings:
         _require(
             self.max_batch_tokens >= 1, f"generation.max_batch_tokens is {self.max_batch_tokens}; set it to 1 or more"
         )
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        _require(
+            self.engine in ("native", "continuous", "vllm"),
+            f"generation.engine is {self.engine!r}; choose native, continuous or vllm",
+        )
+        if self.engine == "continuous":
+            release = version("transformers")
+            _require(
+                tuple(map(int, release.split(".")[:2])) >= (5, 23),
+                f"generation.engine continuous needs transformers 5.23, this is {release}; upgrade it, or choose native",
+            )
+        if self.engine == "vllm":
+            _require(
+                find_spec("vllm") is not None,
+                "generation.engine is vllm, which is not installed: pip install 'core-lightning[vllm]', or choose native",
+            )
+            _require(
+                self.top_p == 1,
+                f"generation.top_p is {self.top_p}; set it to 1 for vllm, whose log-probabilities are those of the nucleus",
+            )
 
 
 @dataclass(frozen=True)
@@ -94,6 +121,8 @@ class PeerConfig:
     """``chat`` uses the tokenizer's chat template, ``plain`` a text prompt; ``auto`` chats if there is a template."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+    unpack_to_sample: bool = False
+    """Sample from dense copies of 4-bit weights, dropped after each round: faster while they fit into memory."""
     score_batch_tokens: int = 16_384
     """Micro-batches of the loss hold at most this many padded token positions."""
 
@@ -108,4 +137,8 @@ class PeerConfig:
             f"dtype is {self.dtype!r}; choose auto, bfloat16, float16 or float32",
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
+        _require(
+            self.generation.engine != "vllm" or self.quantization == "none",
+            f"quantization is {self.quantization}; set it to none for generation.engine vllm, which loads the plain weights",
+        )
         _require(self.score_batch_tokens >= 1, f"score_batch_tokens is {self.score_batch_tokens}; set it to 1 or more")

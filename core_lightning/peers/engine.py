@@ -1,0 +1,92 @@
+"""The door to what samples: prompts in, token ids and log-probabilities out; a call of its own brings the adapter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core_lightning.peers.config import GenerationSettings
+from core_lightning.peers.sampling import SampledTokens, sample
+from core_lightning.peers.scoring import LogitHead
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What an engine is given of its peer."""
+
+    network: Any
+    """The peer's transformers model with its head, adapter included."""
+    head: LogitHead
+    tokenizer: Any
+    stop_ids: frozenset[int]
+    """Token ids that end a completion."""
+    source: str
+    """Hub id or folder of the base model, for an engine that loads its own copy."""
+    revision: str | None
+    rank: int
+    """Of the adapter."""
+
+
+class Engine(ABC):
+    """Samples completions of one peer.
+
+    Whatever the engine, a completion's distribution is the peer's at the sampling temperature, cut to the nucleus; its
+    log-probabilities are those of the full distribution at that temperature; its end token is among its ids.
+    """
+
+    @abstractmethod
+    def sample(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> list[list[SampledTokens]]:
+        """Completions of every prompt, one per seed, in order.
+
+        Args:
+            prompts: Token ids of each prompt.
+            seeds: For each prompt one seed per completion.
+            settings: Temperature, nucleus, limits and stop strings.
+        """
+
+    def sync(self, save_adapter: Callable[[Path], None]) -> None:  # noqa: B027
+        """Bring the adapter's present weights to the engine; nothing to do for one that runs the peer's own network.
+
+        Args:
+            save_adapter: Writes the adapter into a folder in PEFT format.
+        """
+
+
+@dataclass(frozen=True)
+class NativeEngine(Engine):
+    """This library's sampler on the peer's own network: what a trace becomes depends on its seed alone."""
+
+    rig: Rig
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> list[list[SampledTokens]]:
+        """See :func:`core_lightning.peers.sampling.sample`."""
+        return sample(
+            self.rig.network.base_model,
+            self.rig.head,
+            prompts,
+            seeds,
+            settings,
+            stop_ids=self.rig.stop_ids,
+            pad_id=self.rig.tokenizer.pad_token_id,
+            tokenizer=self.rig.tokenizer,
+        )
+
+
+def make_engine(name: str, rig: Rig) -> Engine:
+    """The engine that ``generation.engine`` names."""
+    if name == "continuous":
+        from core_lightning.peers.continuous import ContinuousEngine
+
+        return ContinuousEngine(rig)
+    if name == "vllm":
+        from core_lightning.peers.vllm_engine import VllmEngine
+
+        return VllmEngine(rig)
+    return NativeEngine(rig)
