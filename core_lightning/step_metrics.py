@@ -11,7 +11,7 @@ from core_lightning.answers import canonical_answer
 from core_lightning.protocol.records import Group, Trace
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
-TEAM_PHASES = ("verify", "reward", "step")
+TEAM_PHASES = ("verify", "embed", "reward", "step")
 COUNTS = ("rescues", "hints", "traces", "dropped_problems", "answer_timeouts")
 
 

@@ -126,7 +126,13 @@ class Team:
     def _distances(self, groups: Sequence[Group]) -> StepDistances | None:
         if not self.rewards.needs_distance or self.embedder is None:
             return None
-        return StepDistances(groups, self.embedder, self.distance)
+        embedder = self.embedder
+
+        def embed(texts: Sequence[str]) -> torch.Tensor:
+            with self.watch("embed"):
+                return embedder(texts)
+
+        return StepDistances(groups, embed, self.distance)
 
     def _score(self, groups: Sequence[Group], progress: float, distances: StepDistances | None) -> dict[str, float]:
         with self.watch("reward"):

@@ -109,20 +109,19 @@ def progress_parts(
     if speeds := [s for s in speeds if math.isfinite(s)]:
         parts["tokens/s"] = "+".join(f"{speed:.0f}" for speed in speeds)
     if times := busiest(metrics):
-        parts["time"] = " ".join(f"{phase} {_share(share)}" for phase, share in times)
+        parts["time"] = " ".join(f"{phase} {'+'.join(f'{100 * s:.0f}' for s in shares)}%" for phase, shares in times)
     return parts
 
 
-def busiest(metrics: Mapping[str, float], count: int = 3) -> list[tuple[str, float]]:
-    """The phases that took most of a step's measured time, with their share of it."""
-    spent: dict[str, float] = {}
+def busiest(metrics: Mapping[str, float], count: int = 3) -> list[tuple[str, list[float]]]:
+    """The phases that took most of a step's measured time, with every peer's share of it, in the peers' order."""
+    spent: dict[str, list[float]] = {}
     for name, seconds in metrics.items():
         if name.startswith("time/"):
-            phase = name.split("/")[1]
-            spent[phase] = spent.get(phase, 0.0) + seconds
-    total = sum(spent.values())
-    ranked = sorted(spent.items(), key=lambda item: -item[1])
-    return [(phase, seconds / total) for phase, seconds in ranked[:count]] if total else []
+            spent.setdefault(name.split("/")[1], []).append(seconds)
+    total = sum(map(sum, spent.values()))
+    ranked = sorted(spent.items(), key=lambda item: -sum(item[1]))
+    return [(phase, [s / total for s in seconds]) for phase, seconds in ranked[:count]] if total else []
 
 
 def _share(value: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, Trainer
 
-PHASES = ("sample", "verify", "reward", "rescue", "score", "backward", "step")
+PHASES = ("sample", "rescue", "verify", "embed", "reward", "score", "backward", "step")
 
 
 class StepHistory(Callback):

@@ -152,7 +152,7 @@ def test_parts() -> None:
         "a": "50%",
         "b": "–",
         "tokens/s": "12",
-        "time": "sample 75% score 25%",
+        "time": "sample 38+38% score 25%",
     }
     assert busiest({}) == []
     assert progress_parts({}, ["a"]) == {}
