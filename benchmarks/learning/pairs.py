@@ -72,7 +72,7 @@ PAIRS: Mapping[str, Pair] = {
         prompt=PromptSettings(text="Q:{question}\nA:", text_hinted="Q:{question}\nH:{hint}\nA:"),
         embedder=HashingEmbedder,
         pretraining_seeds=(0, 1, 2, 3),
-        steps=40,
+        steps=30,
         completions=160,
         lr=1e-3,
     ),

@@ -76,7 +76,7 @@ def _difference_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence
 
 
 def _cost_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]:
-    spent = ("completions", "problems", "optimizer_steps", "training_seconds")
+    spent = ("completions", "problems", "optimizer_steps", "training_cpu_seconds")
     moved = ("rescue rate first → last", "leakage", "KL, nats/token", "entropy, nats/token", "tokens", "truncated")
     yield ["arm", "what", *(name.replace("_", " ") for name in spent), *moved]
     for arm in arms:

@@ -65,7 +65,7 @@ def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None
         for name, config in pair.peers(pretraining_seed).items()
     }
     teams = [{name: config} for name, config in configs.items()] if arm.solo else [configs]
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     modules, curves, loaders = [], [], []
     for team in teams:
         module = _module(pair, arm, team, seed, lr)
@@ -77,7 +77,7 @@ def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None
         modules.append(module)
         curves.append(curve)
         loaders.append(loader)
-    trained = time.perf_counter()
+    trained, trained_cpu = time.perf_counter(), time.process_time()
     groups = _merged(_held_out(pair, module) for module in modules)
     return {
         "budget": {
@@ -86,7 +86,8 @@ def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None
             "problems": max(loader.drawn for loader in loaders),
             "optimizer_steps": pair.steps if arm.trained else 0,
             "training_seconds": round(trained - start, 1),
-            "evaluation_seconds": round(time.perf_counter() - trained, 1),
+            "training_cpu_seconds": round(trained_cpu - cpu, 1),
+            "evaluation_cpu_seconds": round(time.process_time() - trained_cpu, 1),
         },
         "training": TrainingCurve.joined(curves),
         "held_out": measure(groups, {name: peer for module in modules for name, peer in module.team.peers.items()}),

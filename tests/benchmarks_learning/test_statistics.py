@@ -24,7 +24,7 @@ def line(arm, pretraining_seed, seed, lift=0.0, lr=1e-3):
         "a/pass_at_1": [0.1, 0.2], "b/pass_at_1": [0.3, 0.4], "rescues": [1.0, 2.0], "hints": [4.0, 4.0],
         "hint_leakage": [None, 0.5], "team_pass_at_2": [0.5, 0.6],
     }  # fmt: skip
-    budget = {"completions": 10, "problems": 3, "optimizer_steps": 2, "training_seconds": 1.5}
+    budget = {"completions": 10, "problems": 3, "optimizer_steps": 2, "training_cpu_seconds": 1.5}
     return {
         "pair": "nano", "arm": arm, "pretraining_seed": pretraining_seed, "seed": seed, "lr": lr,
         "budget": budget, "training": training, "held_out": held_out(rng, lift=lift),
