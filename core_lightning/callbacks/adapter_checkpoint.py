@@ -59,6 +59,16 @@ class AdapterCheckpoint(Checkpoint):
         if self._due(pl_module):
             self._save_step(trainer, pl_module)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Make this the place to go on from: an evaluation that is interrupted is then done over from its start."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._boundary = trainer.fit_loop.state_dict()
+        # Lightning passes by an evaluation it finds complete; one that has begun its first batch is gone back to.
+        evaluated = self._boundary["epoch_loop.val_loop.batch_progress"]["total"]
+        evaluated["ready"] += 1
+        evaluated["started"] += 1
+
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save again if a checkpoint was due, now with this evaluation in it; and the best one."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not leaves_files(trainer):

@@ -72,16 +72,24 @@ class WrittenPeer(nn.Linear):
 
 
 class ScriptedTeam(LightningModule):
-    """Returns written groups and moves each peer's weight by one per step; ``fail_at`` raises in that step."""
+    """Returns written groups and moves each peer's weight by one per step.
+
+    ``fail_at`` raises in that step; with ``in_evaluation``, in the second batch of the evaluation after so many steps.
+    """
 
     def __init__(
-        self, peers: Sequence[str] = ("a", "b"), eval_samples: int = 4, fail_at: tuple[int, BaseException] | None = None
+        self,
+        peers: Sequence[str] = ("a", "b"),
+        eval_samples: int = 4,
+        fail_at: tuple[int, BaseException] | None = None,
+        in_evaluation: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.peer_configs = {name: PeerConfig(model=f"nano/{name}") for name in peers}
         self.eval_samples = eval_samples
-        self.fail_at = fail_at
+        self.fail_at = None if in_evaluation else fail_at
+        self.fail_evaluation_at = fail_at if in_evaluation else None
         self.seed = 42
         self.peers = nn.ModuleDict({name: WrittenPeer() for name in peers})
         self.record = StepRecord()
@@ -104,6 +112,8 @@ class ScriptedTeam(LightningModule):
         self.log_dict(metrics, batch_size=len(groups))
 
     def validation_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:
+        if self.fail_evaluation_at and (self.fail_evaluation_at[0], 1) == (self.batches_done, batch_idx):
+            raise self.fail_evaluation_at[1]
         # Skill rises with training, so that before and after differ.
         skill = 0.3 + 0.4 * min(1.0, self.batches_done / 8)
         groups = [written_group(p, list(self.peer_configs), skill, "eval", self.eval_samples) for p in batch]

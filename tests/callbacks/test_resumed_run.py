@@ -30,14 +30,18 @@ class Run:
     """Twelve steps in two epochs, evaluated every three steps, checkpointed every four."""
 
     def __init__(
-        self, folder: Path, ckpt: Path | None = None, fail_at: tuple[int, BaseException] | None = None
+        self,
+        folder: Path,
+        ckpt: Path | None = None,
+        fail_at: tuple[int, BaseException] | None = None,
+        in_evaluation: bool = False,
     ) -> None:
         self.passes, self.rescues, self.report = TeamPassAtKCallback(), RescueRateCallback(), RunReport()
         callbacks = [RunFolder(), self.passes, self.rescues, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
         # The report is written at the end; here only the columns it keeps matter.
         self.report.on_fit_end = lambda trainer, module: None  # type: ignore[method-assign]
         trainer = trainer_in(folder, [*callbacks, self.report], logger=MetricsCsv(folder), val_check_interval=3)
-        self.team = ScriptedTeam(fail_at=fail_at)
+        self.team = ScriptedTeam(fail_at=fail_at, in_evaluation=in_evaluation)
         trainer.fit(self.team, WrittenProblems(), ckpt_path=str(ckpt) if ckpt else None)
 
     def state(self) -> str:
@@ -64,6 +68,18 @@ def test_after_an_error(whole: tuple[Path, Run], tmp_path: Path, step: int) -> N
     resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt")
     assert resumed.state() == whole[1].state()
     assert names(tmp_path) == names(whole[0])
+    for file in FILES:
+        assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
+
+
+@pytest.mark.parametrize("step", [3, 6, 9])
+def test_after_an_error_in_an_evaluation(whole: tuple[Path, Run], tmp_path: Path, step: int) -> None:
+    """The evaluation is done over: within an epoch, at its end, and in the second one."""
+    with pytest.raises(RuntimeError, match="broken"):
+        Run(tmp_path, fail_at=(step, RuntimeError("broken")), in_evaluation=True)
+    resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt")
+    assert step in [e["step"] for e in resumed.passes.history]
+    assert resumed.state() == whole[1].state()
     for file in FILES:
         assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
 
