@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -71,7 +72,8 @@ class CollaborativeReasoningModule(LightningModule):
         share_base: Peers of the same model, quantization and device share one copy of it in memory.
         parallel_peers: Sample peers on different devices at the same time.
         eval_samples: Cold traces per peer and problem in validation and test.
-        seed: Seed of sampling and adapter initialisation. Every trace has a stream of its own.
+        seed: Seed of sampling and adapter initialisation; unset, the one ``seed_everything`` was given. Every trace has a
+            stream of its own.
         max_nonfinite: Stop after so many steps in a row with a loss or gradient that is not finite.
         answer_timeout: Seconds one symbolic answer comparison may take.
 
@@ -101,7 +103,7 @@ class CollaborativeReasoningModule(LightningModule):
         share_base: bool = False,
         parallel_peers: Literal["auto", "always", "never"] = "auto",
         eval_samples: int = 4,
-        seed: int = 42,
+        seed: int | None = None,
         max_nonfinite: int = 3,
         answer_timeout: float = 1.0,
     ) -> None:
@@ -125,7 +127,7 @@ class CollaborativeReasoningModule(LightningModule):
         self.share_base = share_base
         self.parallel_peers = parallel_peers
         self.eval_samples = eval_samples
-        self.seed = seed
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
         self.max_nonfinite = max_nonfinite
         self._check_settings()
         self.verifier = Verifier(answer_timeout)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.encoding import encode_prompt, uses_chat
+from core_lightning.peers.engine import Rig, make_engine
 from core_lightning.peers.loading import (
     PeerSourceError,
     adapter_name,
@@ -24,25 +25,14 @@ from core_lightning.peers.loading import (
     stop_token_ids,
     turn_end_id,
 )
+from core_lightning.peers.packing import Sequenced, micro_batches
 from core_lightning.peers.prefill import completion_hidden, padded_hidden
-from core_lightning.peers.sampling import sample
 from core_lightning.peers.scoring import LogitHead, token_logprobs
+from core_lightning.peers.unpacking import unpacked
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 
 Policy = Literal["own", "reference"]
-
-
-class Sequenced(Protocol):
-    """What is scored: a completion under the prompt it is credited to."""
-
-    @property
-    def prompt_ids(self) -> list[int]:
-        """Token ids of the prompt."""
-
-    @property
-    def token_ids(self) -> list[int]:
-        """Token ids of the completion, end token included."""
 
 
 class Peer(nn.Module):
@@ -83,6 +73,19 @@ class Peer(nn.Module):
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         self._check_head()
+        self._synced: list[int] | None = None  # the state of the adapter that the engine has
+        self.engine = make_engine(
+            config.generation.engine,
+            Rig(
+                model,
+                self.head,
+                self.tokenizer,
+                self.stop_ids,
+                source.name_or_path,
+                source.revision,
+                self.network.peft_config[self._adapter].r,
+            ),
+        )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Peer:
         # A peer stays on the device its settings name: a module-wide .to() would gather all peers on one,
@@ -179,19 +182,14 @@ class Peer(nn.Module):
 
     def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
         """Completions of every prompt, one per seed, in one batched call."""
-        settings = self.config.generation
         self._set_mode(training=False)
-        with self.policy():
-            sampled = sample(
-                self._backbone,
-                self.head,
-                prompts,
-                seeds,
-                settings,
-                stop_ids=self.stop_ids,
-                pad_id=self.tokenizer.pad_token_id,
-                tokenizer=self.tokenizer,
-            )
+        state = [p._version for p in self.adapter_parameters().values()]  # counts changes in place
+        if state != self._synced:
+            self.engine.sync(self.save_adapter)
+            self._synced = state
+        dense = unpacked(self.network) if self.config.unpack_to_sample else nullcontext()
+        with self.policy(), dense:
+            sampled = self.engine.sample(prompts, seeds, self.config.generation)
         return [
             [Completion(s.token_ids, self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
             for group in sampled
@@ -209,28 +207,10 @@ class Peer(nn.Module):
     # --- scoring ------------------------------------------------------------------------------------------------------
 
     def micro_batches(self, sequences: Sequence[Sequenced]) -> list[list[int]]:
-        """Indices cut by the token budget, in the order that leaves least to compute.
-
-        Sorted by prompt, the traces of a problem share its prompt; sorted by length, little of a batch is padding. The
-        first wins for short completions of long prompts, the second for long completions.
-        """
-        by_prompt = sorted(
-            range(len(sequences)),
-            key=lambda i: (len(sequences[i].prompt_ids), sequences[i].prompt_ids, len(sequences[i].token_ids)),
-        )
-        by_length = sorted(
-            range(len(sequences)), key=lambda i: (len(sequences[i].token_ids), len(sequences[i].prompt_ids))
-        )
-        packed = [self._pack(order, sequences) for order in (by_prompt, by_length)]
-        return min(packed, key=lambda batches: sum(batch_tokens([sequences[i] for i in b]) for b in batches))
-
-    def _pack(self, order: Sequence[int], sequences: Sequence[Sequenced]) -> list[list[int]]:
-        batches: list[list[int]] = []
-        for i in order:
-            if not batches or batch_tokens([sequences[j] for j in (*batches[-1], i)]) > self.config.score_batch_tokens:
-                batches.append([])
-            batches[-1].append(i)
-        return batches
+        """Indices cut by the token budget, in the way that leaves least to compute."""
+        window = getattr(self._backbone.config.get_text_config(), "sliding_window", None)
+        shared = not self.config.gradient_checkpointing
+        return micro_batches(sequences, self.config.score_batch_tokens, window, shared=shared)
 
     def logprobs(
         self, sequences: Sequence[Sequenced], policy: Policy = "own", *, entropy_grad: bool = False
@@ -280,12 +260,6 @@ class Peer(nn.Module):
             raise PeerSourceError(
                 f"peer {self.name!r}: {self.config.model} has an output layer this library does not know; please report it"
             )
-
-
-def batch_tokens(sequences: Sequence[Sequenced]) -> int:
-    """Token positions that scoring a micro-batch computes, padding included; a shared prompt counts once."""
-    prompts = {tuple(s.prompt_ids) for s in sequences}
-    return len(prompts) * max(map(len, prompts)) + len(sequences) * max(len(s.token_ids) for s in sequences)
 
 
 __all__ = ["Peer", "PeerSourceError", "Policy", "Sequenced", "first_line"]

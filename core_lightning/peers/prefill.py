@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 #: A shorter common beginning is not worth a forward pass of its own.
-_SHORTEST_PREFIX = 16
+SHORTEST_PREFIX = 16
 
 
 @dataclass
@@ -79,7 +79,7 @@ def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completi
         return 0
     same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
     shared = min(sum(1 for _ in same), min(map(len, prompts)) - 1)
-    return shared if shared >= _SHORTEST_PREFIX else 0
+    return shared if shared >= SHORTEST_PREFIX else 0
 
 
 def completion_hidden(

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Objective
 from core_lightning.peers import Peer
@@ -173,27 +170,3 @@ def test_an_imitated_rescue_is_weighed_by_the_bounded_ratio(llama_folder: Path, 
     assert report["bounded"] == pytest.approx(float((torch.exp(-torch.cat(shift)) > bound).float().mean()))
     for name, parameter in peer.adapter_parameters().items():
         torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)
-
-
-@pytest.fixture(scope="module")
-def cutter(tiny_folder: Callable[[str], Path]) -> Peer:
-    return make_peer(tiny_folder("llama"))
-
-
-@given(
-    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 20)), max_size=12),
-    budget=st.integers(1, 300),
-)
-def test_micro_batches_hold_everything_once_within_the_budget(
-    cutter: Peer, lengths: list[tuple[int, int]], budget: int
-) -> None:
-    cutter.config = dataclasses.replace(cutter.config, score_batch_tokens=budget)
-    sequences = [Scored([5] * p, [6] * c) for p, c in lengths]
-    batches = cutter.micro_batches(sequences)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(sequences)))
-    for batch in batches:
-        assert batch
-        # What is computed: every different prompt and every completion once, at least.
-        prompts = {tuple(sequences[i].prompt_ids) for i in batch}
-        computed = sum(map(len, prompts)) + sum(len(sequences[i].token_ids) for i in batch)
-        assert len(batch) == 1 or computed <= budget
