@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -20,7 +21,7 @@ class BudgetLoader(Callback):
     """Batches of fresh problems whose number keeps the run on its budget; also the callback that counts.
 
     Args:
-        problems: Training problems, drawn without replacement in a seeded order, kind by kind in turn.
+        problems: Training problems, drawn in a seeded order, kind by kind in turn; all before any comes again.
         steps: Optimizer steps of the run.
         completions: Budget of one step, all peers of the run together.
         cost: Expected completions of the first problems.
@@ -78,10 +79,11 @@ class BudgetLoader(Callback):
         else:
             source = sources[self._turn % len(sources)]
             self._turn += 1
-        pool = self._pools[source]
         self.drawn += 1
-        pool.append(pool.pop(0))  # a pool that is used up starts anew
-        return pool[-1]
+        problem = self._pools[source].pop(0)
+        # A pool that is used up starts anew, under other ids: a trace's noise hangs on the id of its problem.
+        self._pools[source].append(replace(problem, id=f"{problem.id}'"))
+        return problem
 
 
 def _disagreements(groups: Sequence[Group]) -> dict[str, float]:

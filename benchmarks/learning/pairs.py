@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from core_lightning import PeerConfig, RescueDataModule
 from core_lightning.data import NanoTasks, ReasoningGym
@@ -59,10 +60,34 @@ def _nano_peers(pretraining_seed: int) -> dict[str, PeerConfig]:
     return configs
 
 
-def _embedded_peers(pretraining_seed: int) -> dict[str, PeerConfig]:
-    models = {"smollm2": "embedded/smollm2-135m-instruct", "gemma3": "embedded/gemma3-270m"}
-    generation = GenerationSettings(temperature=0.8, max_new_tokens=10, stop=["\n"])
-    return {name: PeerConfig(model, prompt_style="plain", generation=generation) for name, model in models.items()}
+def _quickstart() -> Pair:
+    """The embedded pair as the quickstart has it: models, rates, prompts, tasks and number of steps."""
+    import yaml
+
+    config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yaml").read_text())
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    peers = {name: _peer(settings) for name, settings in model["peers"].items()}
+    prompt = {**model["prompt"], "shots": [Shot(**shot) for shot in model["prompt"].get("shots", [])]}
+    tasks = {name: Task(**task) for name, task in data["tasks"].items()}
+    lr = model["optimizer"]["init_args"]["lr"]
+    return Pair(
+        peers=lambda pretraining_seed: {name: replace(peer, lr=None) for name, peer in peers.items()},
+        data=lambda: ReasoningGym(tasks, train_size=data["train_size"], val_size=0, test_size=96),
+        prompt=PromptSettings(**prompt),
+        embedder=MiniLMEmbedder,
+        pretraining_seeds=(0,),
+        steps=config["trainer"]["max_steps"],
+        completions=data["batch_size"] * (model["rounds"]["k"] + 1),
+        lr=lr,
+        lr_factors={name: peer.lr / lr for name, peer in peers.items() if peer.lr},
+        hint_tokens=model["rounds"]["hint_tokens"],
+        alpha=model["rewards"]["correctness"]["term"]["init_args"]["alpha"],
+    )
+
+
+def _peer(settings: Mapping[str, Any]) -> PeerConfig:
+    parts = {"lora": LoraSettings, "generation": GenerationSettings}
+    return PeerConfig(**{k: parts[k](**v) if k in parts else v for k, v in settings.items()})
 
 
 PAIRS: Mapping[str, Pair] = {
@@ -76,39 +101,5 @@ PAIRS: Mapping[str, Pair] = {
         completions=160,
         lr=1e-3,
     ),
-    "embedded": Pair(
-        peers=_embedded_peers,
-        data=lambda: ReasoningGym(
-            {
-                "chain_sum": Task(2, {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}),
-                "products": Task(1, {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}),
-            },
-            train_size=96,
-            val_size=0,
-            test_size=32,
-        ),
-        prompt=PromptSettings(
-            text="Question: {question}\nAnswer:",
-            text_hinted="Question: {question}\nHint: {hint}\nAnswer:",
-            shots=[
-                Shot(
-                    question="State the final answer to the following arithmetic problem: 2 + 4 =",
-                    hint="2 + 4 =",
-                    completion=" 2 + 4 = 6",
-                ),
-                Shot(
-                    question="Solve the following multiplication: 3 * 4. Give only the result as your final answer.",
-                    hint="3 * 4 =",
-                    completion=" 3 * 4 = 12",
-                ),
-            ],
-        ),
-        embedder=MiniLMEmbedder,
-        pretraining_seeds=(0,),
-        steps=12,
-        completions=30,
-        lr=1e-4,
-        alpha=0.3,
-        lr_factors={"smollm2": 3.0},
-    ),
+    "embedded": _quickstart(),
 }

@@ -89,6 +89,20 @@ def test_the_loader_asks_for_as_many_problems_as_are_left_in_the_plan():
     assert loader.drawn == 22
 
 
+def test_problems_that_come_again_have_other_noise():
+    loader = BudgetLoader([Problem(i, "q", "1") for i in "xyz"], steps=1, completions=7, cost=1.0, seed=0)
+    ids = [p.id for p in next(iter(loader))]
+    assert len(set(ids)) == 7
+    assert sorted(i[0] for i in ids[:3]) == ["x", "y", "z"]
+
+
+def test_the_embedded_pair_is_the_quickstarts():
+    pair = PAIRS["embedded"]
+    assert pair.lr_factors.keys() < pair.peers(0).keys()
+    assert all(peer.quantization == "nf4" for peer in pair.peers(0).values())
+    assert "{hint}" in pair.prompt.text_hinted
+
+
 def test_problems_the_peers_disagree_on_are_drawn_more_often():
     problems = [Problem(f"{s}{i}", "q", "1", source=s) for s in "xy" for i in range(300)]
     loader = BudgetLoader(problems, 1, 400, 1.0, seed=1, prefer_disagreement=True)
