@@ -1,0 +1,63 @@
+"""Every benchmark runs in its quick form, reports all of its rows and can be read back as a table."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import decode, scale, scoring, step
+from benchmarks.measure import PeakMemory, Row, in_turn, ratios
+from benchmarks.table import markdown
+
+NO_TRL = ["--trl-python", "nowhere"]
+
+
+@pytest.mark.parametrize(
+    ("name", "main", "args", "measures"),
+    [
+        (
+            "decode",
+            decode.main,
+            ["--batch", "2", "--peers", "a"],
+            {"sampler / bare loop", "time with / without adapter"},
+        ),
+        ("scoring", scoring.main, [], {"chunked, extra memory", "time ours / naive", "micro-batches"}),
+        ("step", step.main, NO_TRL, {"times faster than one at a time", "verifier, embeddings and rewards"}),
+        ("scale", scale.main, ["--problems", "1", "--peers", "2"], {"same traces (1: yes)", "peak memory"}),
+    ],
+)
+def test_quick_form_reports_every_row(
+    name: str, main: Callable[[list[str]], None], args: list[str], measures: set[str], tmp_path: Path
+) -> None:
+    small = [] if name == "scoring" else ["--new-tokens", "4"]
+    main(["--quick", "--threads", "1", "--out", str(tmp_path), *small, *args])
+    file = tmp_path / f"{name}.quick.json"
+    document = json.loads(file.read_text())
+    assert measures <= {row["measure"] for row in document["rows"]}
+    assert all(row["values"] for row in document["rows"])
+    assert document["environment"].keys() >= {"torch", "processor", "threads", "commit"}
+    assert markdown(file).count("\n| ") == 2 + len(document["rows"])  # headings and rule come first
+    assert all(row["values"] == [1.0] for row in document["rows"] if row["measure"] == "same traces (1: yes)")
+
+
+def test_variants_take_turns_and_the_first_call_does_not_count() -> None:
+    calls: list[str] = []
+    taken = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=3)
+    assert "".join(calls) == "ab" * 4
+    assert {name: len(values) for name, values in taken.items()} == {"a": 3, "b": 3}
+
+
+def test_target_is_judged_by_the_median() -> None:
+    assert Row("", "", "", [0.1, 0.9, 2.0], at_least=0.85).met == "yes"
+    assert Row("", "", "", [0.1, 0.8, 2.0], at_least=0.85).met == "no"
+    assert Row("", "", "", [310.0, 200.0, 100.0], at_most=300).met == "yes"
+    assert ratios([2.0, 9.0], [1.0, 3.0]) == [2.0, 3.0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="resident memory is read from /proc")
+def test_peak_memory_sees_what_was_freed_again() -> None:
+    memory = PeakMemory()
+    block = bytearray(b"x") * (64 << 20)
+    del block
+    assert 60 < memory.extra < 80
