@@ -21,6 +21,8 @@ MAX_NESTING = 30
 
 _SPACE = re.compile(r"\s+")
 _LONE_BRACES = re.compile(r"(?<=[\^_])\{(\w)\}")
+_BASED = re.compile(r"(?P<digits>[0-9A-Z.]+)_\{?(?P<base>\d+)\}?")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _RELATION = re.compile(r"[<>=]|\\(?:le|ge|leq|geq|in|cup)(?![A-Za-z])")
 
 
@@ -96,9 +98,17 @@ def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:
         return isinstance(number, tuple) and same_quantity(number[1], gold_number)
     if kind == "number" and gold_number is not None:
         return False
+    return _same_expression(answer, gold, symbolic=kind == "math")
+
+
+def _same_expression(answer: str, gold: str, symbolic: bool) -> bool | None:
     if _expression(answer) == _expression(gold):
         return True
-    return None if kind == "math" and _comparable(answer, gold) else _words(answer) == _words(gold)
+    if (based := _same_digits(answer, gold)) is not None:
+        return based
+    if is_expression(answer) and is_expression(gold) and _differ_in_case(answer, gold):
+        return False
+    return None if symbolic and _comparable(answer, gold) else _words(answer) == _words(gold)
 
 
 def _words(text: str) -> str:
@@ -109,6 +119,23 @@ def _words(text: str) -> str:
 def _expression(text: str) -> str:
     text = _SPACE.sub("", undelimited(plain_notation(undelimited(text))).rstrip(".")).replace("$", "")
     return _LONE_BRACES.sub(r"\1", text)
+
+
+def _same_digits(answer: str, gold: str) -> bool | None:
+    """Whether numerals in a base (101_2) are the same, the base left out at most; None without one.
+
+    math-verify ignores the base.
+    """
+    a, g = _BASED.fullmatch(_expression(answer)), _BASED.fullmatch(_expression(gold))
+    if g is None:
+        return None if a is None else False
+    return a.groups() == g.groups() if a else _expression(answer) == g["digits"]
+
+
+def _differ_in_case(answer: str, gold: str) -> bool:
+    """Whether the same variables stand there, one of them in the other case, which math-verify takes for the same."""
+    a, g = (set(re.findall(r"[A-Za-z]", _COMMAND.sub(" ", text))) for text in (answer, gold))
+    return a != g and {c.lower() for c in a} == {c.lower() for c in g}
 
 
 def _comparable(answer: str, gold: str) -> bool:

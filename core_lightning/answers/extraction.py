@@ -94,6 +94,9 @@ def _read(statement: Statement, kind: AnswerKind) -> Reading:
     if len(content) > MAX_ANSWER_CHARS:
         return AMBIGUOUS
     while len(inner := find_statements(content)) == 1 and inner[0].closed:  # <answer>The answer is 7</answer>
+        front = Statement("phrase", 0, inner[0].start, _CONNECTORS.sub(" ", content[: inner[0].start]).strip(" ,;"))
+        if statement.form in ("phrase", "hash") and _differ(_read(front, kind), _read(inner[0], kind)):
+            return AMBIGUOUS  # the answer is 5 and the answer is 6
         content, prose = inner[0].content, prose or inner[0].form == "phrase"
     match kind:
         case "number":
@@ -127,9 +130,16 @@ def _contradicts(text: str, previous: Statement, answer: Reading, statement: Sta
     if len(between) > MAX_LINE_CHARS or _BETWEEN_WORDS.search(between):
         return False
     if isinstance(answer, str) and isinstance(reading, str):
-        a, b = parse_quantity(answer), parse_quantity(reading)
-        return not (same_quantity(a, b) if a and b else answer.casefold().split() == reading.casefold().split())
+        return _differ(answer, reading)
     return previous.form == statement.form  # a sentence nobody can read is settled by the mark behind it
+
+
+def _differ(a: Reading, b: Reading) -> bool:
+    """Whether both are answers, and not the same one."""
+    if not (isinstance(a, str) and isinstance(b, str)):
+        return False
+    x, y = parse_quantity(a), parse_quantity(b)
+    return not (same_quantity(x, y) if x and y else a.casefold().split() == b.casefold().split())
 
 
 def _bare(text: str, kind: AnswerKind) -> Reading:

@@ -31,6 +31,7 @@ _SIGNS = {
     "∪": r"\cup ",
     "∩": r"\cap ",
     "∈": r"\in ",
+    "∅": r"\emptyset ",
     "²": "^2",
     "³": "^3",
     "º": "°",
@@ -100,7 +101,7 @@ def plain_notation(text: str) -> str:
             if not changed:
                 break
         text = _FRACTION.sub(r"\\frac", _SPACING.sub(" ", _SIZING.sub("", text)))
-        text = _MATH_BRACKET.sub("", text).replace(r"\%", "%").replace(r"\$", "$")
+        text = _MATH_BRACKET.sub("", text).replace(r"\%", "%").replace(r"\$", "$").replace(r"\varnothing", r"\emptyset")
     return text.strip()
 
 

@@ -18,8 +18,7 @@ _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[+-]?)\s*
-    (?P<currency>(?:US)?\$|[€£¥]|USD\b|EUR\b|Rs\.?(?![A-Za-z]))?\s*
-    (?P<inner>-?)
+    (?:(?P<currency>(?:US)?\$|[€£¥]|USD\b|EUR\b|Rs\.?(?![A-Za-z]))\s*(?P<inner>-?))?
     (?:
         (?P<whole>\d+\s*(?=\\)|\d+\s+)?
         (?:\\frac\s*(?:\{{\s*(?P<minus>-?)\s*(?P<n1>{_DECIMAL})\s*\}}|(?P<n2>\d))\s*
@@ -47,7 +46,7 @@ _SHORT_UNITS = re.compile(
 _NOT_A_UNIT = re.compile(
     r"or|and|not?|nor|but|is|are|was|were|isn|be|been|to|than|then|plus|minus|times|over|divided|by|if|maybe|perhaps|"
     r"either|neither|both|more|less|fewer|greater|wrong|incorrect|instead|half|third|quarter|pi|sqrt|sin|cos|tan|cot|sec|"
-    r"csc|log|ln|exp|mod|inf|infinity|infty|frac|theta|alpha|beta|cdot|div|sum|prod|lim|max|det|gcd|lcm"
+    r"csc|log|ln|exp|mod|squared|cubed|factorial|inf|infinity|infty|frac|theta|alpha|beta|cdot|div|sum|prod|lim|max|det|gcd|lcm"
 )
 _WORDS = re.compile(r"[^\W\d_]+(?:[/'-][^\W\d_]+)*\.?(?:\^\{?[23]\}?)?|°[CF]?|%")
 _TEXT_UNIT = re.compile(r"\\(?:text|mathrm|mbox|textrm|rm)\s*\{(?P<unit>[^{}\d]*)\}\s*(?P<power>\^\{?[23]\}?)?\s*\.?$")
@@ -89,7 +88,7 @@ def parse_quantity(text: str) -> Quantity | None:
     if dressed and text[: dressed.start()].strip():
         text, marked = text[: dressed.start()], " " + dressed["unit"] + (dressed["power"] or "")
     text = plain_notation(text)
-    if text.startswith("(") and text.endswith(")") and "," not in text:
+    while text[:1] + text[-1:] in ("()", "{}") and "," not in text:
         text = text[1:-1].strip()
     match = _NUMBER.fullmatch(text)
     value = _magnitude(match) if match else None

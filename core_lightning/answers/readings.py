@@ -44,19 +44,26 @@ _ASIDE = re.compile(r"\s+\(|\)$")
 _OR = re.compile(r"(?<![A-Za-z\\])or(?![A-Za-z])")
 
 _LETTER = re.compile(r"(?P<open>[(\[{]?)\s*(?P<letter>[A-Za-z])\s*(?P<close>[)\]}]?)(?![A-Za-z0-9'’])")
-_LETTER_PREFIX = re.compile(r"(?:[\s*:\"']|(?:the|final|correct|option|choice|letter|answer|is)\b)+", re.IGNORECASE)
+_LETTER_PREFIX = re.compile(
+    r"(?:[\s*:\"',]|(?:the|final|correct|right|option|choice|letter|answer|is|so|hence|thus|therefore)\b)+",
+    re.IGNORECASE,
+)
 _LETTER_STOP = re.compile(
     r"\s*(?:\Z|[.,:;)\]*\"'/&$]|-|\(|\n|(?:because|since|as|which|is|for|with|so|or|and|nor)\b)", re.IGNORECASE
 )
 _DENIED = re.compile(r"\W*(?:is|was)\s*(?:n['’]t|not|wrong|incorrect|false|impossible)\b", re.IGNORECASE)
 _OTHER_LETTER = re.compile(
-    r"\s*(?:[,/&;|]|\b(?:or|and|nor)\b)[\s,]*(?:(?:or|and|maybe|perhaps|possibly|option|choice|answer|both|either)\s+)*"
+    r"\s*(?:[,/&;|]|\b(?:or|and|nor)\b|(?=[(\[]\s*[A-Za-z]\s*[)\]]))[\s,]*(?:(?:or|and|maybe|perhaps|possibly|option|choice|answer|both|either)\s+)*"
     r"(?P<open>[(\[]?)\s*(?P<letter>[A-Za-z])(?P<close>[)\]]?)(?![A-Za-z0-9'’])",
     re.IGNORECASE,
 )
 _MATH_WORDS = re.compile(
     r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|max|min|mod|inf|infinity|or|and|arcsin|arccos|arctan|sinh|cosh|tanh|"
     r"gcd|lcm|det|undefined)\Z"
+)
+# A tuple, interval or set between math delimiters is one answer, and its commas separate nothing.
+_BRACKETED_MATH = re.compile(
+    r"(?:\$|\\\()\s*(?P<inner>(?:[(\[]|\\\{)[^$]*?(?:[)\]]|\\\}))\s*(?:\$|\\\))(?P<rest>.*)", re.DOTALL
 )
 _COMMANDS = re.compile(r"\\(?:begin|end)\s*\{[a-z]*\*?\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|\b(?:is|in|it|no|to|of|at|we|he|so|if|on|an|as|be|by)\b")
@@ -146,10 +153,13 @@ def read_math(content: str, prose: bool) -> Reading:
     if not prose:
         sides = stated_number(content) if _EQUALS.search(content) and not _ALTERNATIVE.search(content) else None
         return AMBIGUOUS if sides is AMBIGUOUS else undelimited(content) or None
+    text = _lead(content)
+    bracketed = _BRACKETED_MATH.match(text)
+    if bracketed and (not bracketed["rest"].strip(" .") or _REASON.match(bracketed["rest"].lstrip())):
+        return bracketed["inner"]
     number = read_number(content, prose=True)
     if number is not None:
         return number
-    text = _lead(content)
     reason = _REASON.search(text)
     text = undelimited((text[: reason.start()] if reason else text).strip().rstrip(".,;:").strip())
     if not text or not is_expression(text):

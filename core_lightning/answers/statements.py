@@ -24,7 +24,7 @@ class Statement:
     """False for a box or tag that the end of the text cut off."""
 
 
-_THINK = re.compile(r"(?P<end></think(?:ing)?>|\[/THINK\])|<think(?:ing)?>|\[THINK\]")
+_THINK = re.compile(r"(?P<end></think(?:ing)?>|\[/THINK\])|<think(?:ing)?>|\[THINK\]", re.IGNORECASE)
 # The box comes first: a backslash otherwise protects the character behind it, as in \{1, 2\}.
 _BRACES = re.compile(r"(?P<box>\\+(?:boxed|fbox|framebox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
 _TAG = re.compile(r"<answer>(?P<content>.*?)(?P<end></answer>|(?=<answer>)|\Z)", re.DOTALL | re.IGNORECASE)
@@ -38,6 +38,12 @@ _PHRASE = re.compile(
 )
 _ARTICLE = re.compile(
     r"(?:(?:\b(?:the|my|our)\s)?(?:\b(?:final|correct|right|best)\s)?|\b(?:the|my|our)\s[\w-]{1,15}\s)\Z", re.IGNORECASE
+)
+# "I don't think the answer is 5", "If the answer is 5": said of an answer, not stated.
+_NOT_STATED = re.compile(
+    r"(?:\b(?:if|unless|whether|suppose|assume|assuming|doubt)|(?:n['’]t|\bnot|\bnever)\s(?:think|believe|say|mean|sure|know)"
+    r"(?:\sif)?)(?:\sthat)?\s*\Z",
+    re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"[.!?](?=[\s*\"']|\Z)|\n|\Z")
 _DISPLAYS = (("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"))
@@ -69,7 +75,8 @@ def find_statements(text: str) -> list[Statement]:
     [('box', '\\frac{1}{2}'), ('phrase', 'B or C')]
     """
     bracketed = _bracketed(text)
-    phrases = [phrase for full in _phrases(text, bracketed) if (phrase := _in_front(full, bracketed, text)) is not None]
+    stated = [p for p in _phrases(text, bracketed) if not _NOT_STATED.search(text, max(0, p.start - 40), p.start)]
+    phrases = [phrase for full in stated if (phrase := _in_front(full, bracketed, text)) is not None]
     inner = sorted([*bracketed, *phrases], key=_start)
     hashes = [line for line in _hashes(text) if _first_within(inner, line.start, line.end) is None]
     return sorted([*inner, *hashes], key=_start)

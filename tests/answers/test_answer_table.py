@@ -3,6 +3,7 @@
 import pytest
 
 from answers_table import AUTOMATIC, CASES, CHOICES, MATHEMATICS, NUMBERS, WORDS
+from answers_table_more import MORE_AUTOMATIC, MORE_CHOICES, MORE_MATHEMATICS, MORE_NUMBERS, MORE_WORDS
 from core_lightning.answers import Verifier, extract_answer, infer_kind, is_correct
 
 
@@ -12,9 +13,10 @@ def verifier():
         yield verifier
 
 
-@pytest.mark.parametrize(
-    "rows", [NUMBERS, CHOICES, MATHEMATICS, WORDS, AUTOMATIC], ids=["number", "choice", "math", "text", "auto"]
-)
+MORE = [MORE_NUMBERS, MORE_CHOICES, MORE_MATHEMATICS, MORE_WORDS, MORE_AUTOMATIC]
+
+
+@pytest.mark.parametrize("rows", [NUMBERS, CHOICES, MATHEMATICS, WORDS, AUTOMATIC, *MORE])
 def test_every_row(rows, verifier):
     completions, golds, kinds, expected = zip(*rows, strict=True)
     verdicts = verifier.check(completions, golds, kinds)
@@ -28,14 +30,15 @@ def test_every_row(rows, verifier):
 
 
 def test_table_is_large_and_balanced():
-    rights = [right for *_, right in CASES]
-    assert len(CASES) == len({case[:3] for case in CASES}) >= 250
+    cases = [*CASES, *(row for rows in MORE for row in rows)]
+    rights = [right for *_, right in cases]
+    assert len(cases) == len({case[:3] for case in cases}) >= 450
     assert 0.3 < sum(rights) / len(rights) < 0.7
 
 
 def test_numbers_letters_and_words_need_no_worker():
     with Verifier() as verifier:
-        for rows in (NUMBERS, CHOICES, WORDS):
+        for rows in (NUMBERS, CHOICES, WORDS, MORE_NUMBERS, MORE_CHOICES, MORE_WORDS):
             completions, golds, kinds, _ = zip(*rows, strict=True)
             verifier.check(completions, golds, kinds)
         assert verifier.comparisons == 0
