@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule
@@ -35,7 +35,7 @@ from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, 
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.settings import AdvantageSettings, ScheduleSettings
 from core_lightning.step_metrics import counts_among, prediction, rescue_outcomes, rescue_rates, step_metrics
-from core_lightning.team import Team, load_peers
+from core_lightning.team import Parallel, Team, lanes, load_peers, on_their_devices
 from core_lightning.update import PeerBatch, accumulate, freeze
 
 
@@ -70,7 +70,8 @@ class CollaborativeReasoningModule(LightningModule):
         updates_per_batch: Optimizer steps on each batch of traces. Above 1, old log-probabilities are frozen first, and
             ``trainer.max_steps``, which counts optimizer steps, must be a multiple of it.
         share_base: Peers of the same model, quantization and device share one copy of it in memory.
-        parallel_peers: Sample peers on different devices at the same time.
+        parallel_peers: Peers sample and learn at the same time: when they are on different devices (``auto``), ``always``
+            (on a processor it is divided among them), or ``never``.
         eval_samples: Cold traces per peer and problem in validation and test.
         seed: Seed of sampling and adapter initialisation; unset, the one ``seed_everything`` was given. Every trace has a
             stream of its own.
@@ -101,7 +102,7 @@ class CollaborativeReasoningModule(LightningModule):
         max_grad_norm: float = 1.0,
         updates_per_batch: int = 1,
         share_base: bool = False,
-        parallel_peers: Literal["auto", "always", "never"] = "auto",
+        parallel_peers: Parallel = "auto",
         eval_samples: int = 4,
         seed: int | None = None,
         max_nonfinite: int = 3,
@@ -318,16 +319,24 @@ class CollaborativeReasoningModule(LightningModule):
         """One optimizer step of all peers. A peer whose loss or gradient is not finite does not move."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
-        reports: dict[str, dict[str, float]] = {}
+
+        peers = list(self._peers.values())
+        # Lightning's own call runs a profiler and hooks that know one thread only.
+        alone = len(lanes(peers, self.parallel_peers)) == 1
+        backward = self.manual_backward if alone else torch.Tensor.backward
+
+        def learn(peer: Peer) -> dict[str, float]:
+            if not batches[peer.name]:
+                return {}
+            with self.team.watch("backward", peer.name):
+                return accumulate(peer, batches[peer.name], objective, self.credit, backward)
+
+        with self._unsynced():
+            done = on_their_devices(learn, peers, self.parallel_peers)
+        reports = dict(zip(self._peers, done, strict=True))
         broken = []
         for name, peer in self._peers.items():
-            parameters = list(peer.adapter_parameters().values())
-            with self.team.watch("backward", name), self._unsynced():
-                report = (
-                    accumulate(peer, batches[name], objective, self.credit, self.manual_backward)
-                    if batches[name]
-                    else {}
-                )
+            parameters, report = list(peer.adapter_parameters().values()), reports[name]
             sum_gradients(parameters, bool(batches[name]), self.trainer.strategy.root_device)
             report["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
             # A rank's loss is its part of the sum over ranks, and what is logged is the mean over ranks.
@@ -336,7 +345,6 @@ class CollaborativeReasoningModule(LightningModule):
                 broken.append(name)
                 for parameter in parameters:
                     parameter.grad = None
-            reports[name] = report
         with self.team.watch("step"):
             # Always stepped: parameters without gradient stay where they are, and global_step counts every batch.
             optimizer.step()

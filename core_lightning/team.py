@@ -20,6 +20,7 @@ from core_lightning.rewards.embedder import Embedder
 from core_lightning.stopwatch import Stopwatch
 
 Result = TypeVar("Result")
+Parallel = Literal["auto", "always", "never"]
 
 
 def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_base: bool) -> nn.ModuleDict:
@@ -45,7 +46,7 @@ class Team:
         embedder: Turns traces into vectors, for the terms that compare traces.
         distance: How embeddings and operations are weighed.
         verifier: Extracts and checks answers.
-        parallel: Sample peers at the same time: when they are on different devices (``auto``), always, or never.
+        parallel: Peers work at the same time: when they are on different devices (``auto``), always, or never.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Team:
         embedder: Embedder | None,
         distance: HybridDistance,
         verifier: Verifier,
-        parallel: Literal["auto", "always", "never"] = "auto",
+        parallel: Parallel = "auto",
     ) -> None:
         self.peers = peers
         self.prompts = prompts
@@ -149,23 +150,35 @@ class Team:
         return run
 
 
-def on_their_devices(
-    work: Callable[[Peer], Result], peers: Sequence[Peer], parallel: Literal["auto", "always", "never"]
-) -> list[Result]:
-    """Apply ``work`` to every peer, those on different devices at the same time, results in the peers' order."""
-    lanes: dict[object, list[int]] = {}
+def lanes(peers: Sequence[Peer], parallel: Parallel) -> list[list[int]]:
+    """Which peers take turns; the lanes work at the same time."""
+    if parallel == "never":
+        return [list(range(len(peers)))]
+    taking_turns: dict[object, list[int]] = {}
     for i, peer in enumerate(peers):
         # Peers that share a base model switch its adapters, so they always take turns.
         lane = id(peer.network) if parallel == "always" else str(peer.device)
-        lanes.setdefault(lane, []).append(i)
-    if len(lanes) < 2 or parallel == "never":
+        taking_turns.setdefault(lane, []).append(i)
+    return list(taking_turns.values())
+
+
+def on_their_devices(work: Callable[[Peer], Result], peers: Sequence[Peer], parallel: Parallel) -> list[Result]:
+    """Apply ``work`` to every peer, several at the same time, results in the peers' order.
+
+    Processors are divided among those that work at the same time: the small products of a small model do not keep many
+    busy, so two peers on one core each are done sooner than one after the other on both.
+    """
+    if len(order := lanes(peers, parallel)) < 2:
         return [work(p) for p in peers]
     results: dict[int, Result] = {}
+    threads = torch.get_num_threads()
 
     def drive(lane: list[int]) -> None:
+        torch.set_num_threads(max(1, threads // len(order)))
         for i in lane:
             results[i] = work(peers[i])
 
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        list(pool.map(drive, lanes.values()))
+    with ThreadPoolExecutor(len(order)) as pool:
+        list(pool.map(drive, order))
+    torch.set_num_threads(threads)  # the number is each thread's own, but new threads start with the last one set
     return [results[i] for i in range(len(peers))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -26,9 +27,10 @@ def unpacked(network: nn.Module) -> Iterator[None]:
         for layer in network.modules():
             if not isinstance(layer, Linear4bit):
                 continue
-            dense = dequantize_4bit(layer.weight.data, layer.weight.quant_state).to(layer.compute_dtype)
+            packed: Any = layer.weight
+            dense = dequantize_4bit(packed.data, packed.quant_state).to(layer.compute_dtype)
             # An attribute of the instance stands before the method of its class, and leaves no trace when deleted.
-            layer.forward = partial(_linear, dense, layer.bias)
+            setattr(layer, "forward", partial(_linear, dense, layer.bias))  # noqa: B010
             stack.callback(delattr, layer, "forward")
         yield
 
