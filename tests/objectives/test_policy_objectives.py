@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -22,6 +23,8 @@ from core_lightning.objectives import (
     kl_estimate,
     mask_truncated,
 )
+from core_lightning.schedule import Linear
+from core_lightning.schedule import Step as Switch
 from token_batches import Step, held_back, loss_oracle, random_step
 
 OBJECTIVES = [
@@ -222,6 +225,28 @@ def test_an_entropy_bonus_raises_entropy() -> None:
     assert (entropy.grad[step.mask] < 0).all()
     with pytest.raises(ValueError, match="pass the entropy"):
         step.loss(GRPO(entropy_coef=0.1), entropy=None)
+
+
+@each_objective
+def test_scheduled_weights_are_those_of_the_moment(objective: Objective) -> None:
+    step = random_step(15)
+    scheduled = replace(objective, beta=Linear(0.0, 0.4), entropy_coef=Switch(0.1, 0.3))
+    for progress, beta, entropy_coef in ((0.0, 0.0, 0.1), (0.25, 0.1, 0.1), (0.5, 0.2, 0.3), (1.0, 0.4, 0.3)):
+        now = scheduled.at(progress)
+        assert now == replace(objective, beta=beta, entropy_coef=entropy_coef)
+        assert (now.needs_reference, now.needs_entropy) == (beta > 0, True)
+        expected = loss_oracle(now, step, step.logprobs.double().tolist())
+        assert float(step.loss(now)[0]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert objective.at(0.7) == objective
+    assert scheduled.needs_reference
+    with pytest.raises(ValueError, match=r"has a schedule: take its value with at\(progress\)"):
+        step.loss(scheduled)
+
+
+def test_a_schedule_below_zero_is_refused() -> None:
+    for name in ("beta", "entropy_coef"):
+        with pytest.raises(ValueError, match=rf"GRPO\.{name} must be a number >= 0"):
+            GRPO(**{name: Linear(0.1, -0.1)})
 
 
 def test_the_rescue_gate_of_sapo_is_wider() -> None:

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from core_lightning.protocol.credit import CreditSettings, Example, assign_credit
+from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.protocol.records import Group, Hint, Trace
 from scripted import problem
 
@@ -113,6 +115,48 @@ def test_adaptive_imitates_the_teacher_while_rescues_are_rare(rate: float, mode:
     assert credited(CreditSettings("adaptive")) == credited(CreditSettings(mode))  # type: ignore[arg-type]
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12), st.integers(1, 30))
+def test_the_running_rate_is_an_average_in_which_older_pairs_fade(steps: list[tuple[int, int]], memory: int) -> None:
+    steps = [(min(a, b), max(a, b)) for a, b in steps]
+    rate = RunningRate()
+    for rescued, hinted in steps:
+        rate.add(rescued, hinted, memory)
+    weighed = total = 0.0
+    for i, (rescued, hinted) in enumerate(steps):
+        later = sum(h for _, h in steps[i + 1 :])
+        weighed += rescued * (1 - 1 / memory) ** later
+        total += hinted * (1 - 1 / memory) ** later
+    assert rate.value == pytest.approx(weighed / total if total else 1.0)
+
+
+def test_a_running_rate_follows_a_change_that_a_mean_over_the_run_would_hide() -> None:
+    rate = RunningRate()
+    for _ in range(100):
+        rate.add(10, 10, memory=20)
+    assert rate.value == pytest.approx(1.0)
+    for _ in range(6):
+        rate.add(0, 10, memory=20)
+    assert rate.value < 0.1  # rescues were right 1,000 times of 1,060
+    before = rate.value
+    rate.add(0, 0, memory=20)  # a step without a hint says nothing
+    assert rate.value == before
+
+
+def test_a_teachers_trace_that_is_too_long_gives_way_to_the_next_best() -> None:
+    lengths = {"text of cold b0": 3, "text of cold b1": 9}
+
+    def imitated(max_tokens: int | None) -> list[int]:
+        examples = assign_credit(
+            [Group(problem(), list(SITUATIONS["lost"]))], "a", CreditSettings("peer_trace"),
+            lambda text: [7] * lengths[text], max_tokens=max_tokens,
+        )  # fmt: skip
+        return [len(e.token_ids) for e in examples if e.imitate]
+
+    assert imitated(None) == imitated(9) == [9]  # the better teacher, as long as the student could have written it
+    assert imitated(8) == imitated(3) == [3]
+    assert imitated(2) == []
+
+
 def test_only_imitated_rescues_carry_the_probabilities_they_were_sampled_with() -> None:
     groups = [Group(problem(i), list(traces)) for i, traces in enumerate(SITUATIONS.values())]
     for mode in ("cold", "both", "peer_trace", "own_trace"):
@@ -152,6 +196,7 @@ def test_a_teacher_without_an_opinion_on_its_reward_stands_last() -> None:
         ({"imitation_weight": -0.1}, "credit.imitation_weight is -0.1"),
         ({"importance_bound": 0.0}, "credit.importance_bound is 0.0"),
         ({"adaptive_below": 1.1}, "credit.adaptive_below is 1.1"),
+        ({"adaptive_pairs": 0}, "credit.adaptive_pairs is 0"),
     ],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> None:
