@@ -11,6 +11,9 @@ from torch import nn
 from core_lightning.peers.config import LoraSettings, PeerConfig
 from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
 
+#: Parts of conditional-generation models that text never passes through: an adapter there would never learn.
+_BESIDE_TEXT = r"(.*\.)?(vision_tower|vision_model|audio_tower|multi_modal_projector)\..*"
+
 
 def compute_dtype(config: PeerConfig, device: torch.device) -> torch.dtype:
     """The type the base computes in, with ``auto`` decided for the device.
@@ -87,11 +90,13 @@ def add_adapter(network: nn.Module, name: str, lora: LoraSettings, start: str | 
         except (ValueError, OSError, RuntimeError) as error:
             raise PeerSourceError(f"peer {name!r}: adapter {start!r} cannot be loaded ({first_line(error)})") from error
     else:
+        names = [n for n, _ in network.named_modules()]
         shape = peft.LoraConfig(
             r=lora.r,
             lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works and is saved as given
             lora_dropout=lora.dropout,
             target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
+            exclude_modules=_BESIDE_TEXT if any(map(re.compile(_BESIDE_TEXT).fullmatch, names)) else None,
             task_type="CAUSAL_LM",
         )
         try:

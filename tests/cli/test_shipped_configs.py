@@ -1,0 +1,111 @@
+"""Every shipped task and every published pair really trains, with tiny models of the same kind in their place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from core_lightning.callbacks.metrics_csv import read_metrics
+from core_lightning.main import main
+
+ROWS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"question": "What is {i} + 1?", "answer": "It is one more.\n#### {j}"},
+    "math": {"problem": "What is {i} + 1?", "solution": r"So \boxed{{{j}}}", "level": "Level 1", "type": "Algebra"},
+    "aime": {"problem": "What is {i} + 1?", "answer": "{j}"},
+    "gpqa": {
+        "Question": "What is {i} + 1?", "Correct Answer": "{j}", "Incorrect Answer 1": "{i}",
+        "Incorrect Answer 2": "none", "Incorrect Answer 3": "all", "Subdomain": "sums",
+    },
+}  # fmt: skip
+#: Task, pair, and the architecture that stands for each peer. Phi-4-mini is a Phi-3, Ministral 3 a Mistral 3.
+RUNS = [
+    ("gsm8k", None, {"qwen25": "llama", "qwen3": "gemma2"}),
+    ("math", "qwen", {"qwen25": "llama", "qwen3": "gemma2"}),
+    ("gpqa", "reasoning", {"phi4": "phi3", "ministral3": "mistral3"}),
+    ("aime", "trio", {"phi4": "phi3", "ministral3": "mistral3", "ministral8": "mistral3"}),
+]
+PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+FUSED = {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+
+
+def rows(task: str, file: Path, n: int = 24) -> Path:
+    lines = [{k: v.format(i=i, j=i + 1) for k, v in ROWS[task].items()} for i in range(n)]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    return file
+
+
+def configs(task: str, pair: str | None) -> list[str]:
+    return [f"--config=configs/{task}.yaml", *([f"--config=configs/pairs/{pair}.yaml"] if pair else [])]
+
+
+@pytest.mark.parametrize(("task", "pair", "models"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
+def test_two_steps(task: str, pair: str | None, models: dict[str, str], tiny_folder: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = [
+        *configs(task, pair),
+        f"--data.path={rows(task, tmp_path / 'problems.jsonl')}",
+        "--data.limit_train=null", "--data.limit_val=null", "--data.limit_test=null",
+        "--model.embedder=HashingEmbedder",
+        "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false",
+        "--trainer.num_sanity_val_steps=1", f"--trainer.default_root_dir={run}",
+    ]  # fmt: skip
+    for peer, architecture in models.items():
+        prefix = f"--model.peers.{peer}"
+        arguments += [
+            f"{prefix}.model={tiny_folder(architecture)}", f"{prefix}.quantization=none",
+            f"{prefix}.generation.max_new_tokens=4", f"{prefix}.generation.max_prompt_tokens=400",
+        ]  # fmt: skip
+    main(["fit", *arguments])
+
+    trained = [row for row in read_metrics(run / "metrics.csv") if row["train/traces"]]
+    assert len(trained) == 2
+    assert float(trained[0]["train/traces"]) >= 4 * 2 * len(models)  # four problems, two cold traces of every peer
+    for peer, architecture in models.items():
+        shape = json.loads((run / "adapters" / peer / "adapter_config.json").read_text())
+        assert (shape["r"], shape["lora_alpha"], shape["lora_dropout"]) == (16, 32, 0.0)
+        weights = load_file(run / "adapters" / peer / "adapter_model.safetensors")
+        adapted = {name.split(".lora_")[0] for name in weights}
+        # Every projection of every layer that text passes through, and nothing else.
+        assert {name.rsplit(".", 1)[1] for name in adapted} == (FUSED if architecture == "phi3" else PROJECTIONS)
+        assert len(adapted) == 2 * len(FUSED if architecture == "phi3" else PROJECTIONS)
+        assert not any("vision" in name for name in adapted)
+        assert any(w.abs().max() > 0 for n, w in weights.items() if "lora_B" in n)
+        assert all(torch.isfinite(w).all() for w in weights.values())
+
+
+@pytest.mark.parametrize(("task", "pair", "models"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
+def test_the_recipe_is_the_published_one(
+    task: str, pair: str | None, models: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", *configs(task, pair), "--print_config"])
+    assert stop.value.code == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    settings, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert config["model"]["class_path"].endswith(
+        "TrioReasoningModule" if len(models) == 3 else "CollaborativeReasoningModule"
+    )
+    assert set(settings["peers"]) == set(models)
+    for name, peer in settings["peers"].items():
+        lora, generation = peer["lora"], peer["generation"]
+        assert (lora["r"], lora["alpha"], lora["dropout"]) == (16, 32, 0.0)
+        assert set(lora["targets"]) == (FUSED if name == "phi4" else PROJECTIONS)
+        assert (generation["temperature"], generation["top_p"], generation["max_prompt_tokens"]) == (0.7, 0.9, 1536)
+        assert generation["max_new_tokens"] == 3072 or pair is None
+        assert peer["gradient_checkpointing"]
+    assert (settings["rounds"]["k"], settings["rounds"]["k_rescue"]) == (2, 1)
+    assert settings["optimizer"]["class_path"] == "torch.optim.AdamW"
+    optimizer = settings["optimizer"]["init_args"]
+    assert (optimizer["lr"], optimizer["weight_decay"]) == (1e-5, 0.01)
+    assert (settings["schedule"]["shape"], settings["schedule"]["warmup"]) == ("cosine", 0.1)
+    assert settings["max_grad_norm"] == 1.0
+    assert settings["credit"] | {"mode": "hinted", "weight": 0.8} == settings["credit"]
+    assert settings["advantage"]["group_by"] == "problem"
+    objective = settings["objective"]["init_args"]
+    assert (objective["clip_low"], objective["clip_high"], objective["beta"]) == (0.2, 0.2, 0.04)
+    assert (data["batch_size"], config["trainer"]["max_epochs"], config["seed_everything"]) == (4, 2, 42)
+    assert data["limit_train"] is None or data["limit_train"] <= 1000
