@@ -105,13 +105,19 @@ class CoreCLI(LightningCLI):
         check_room({s: self.datamodule.splits[s] for s in splits}, self.model.peer_configs, self.model.prompt)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the progress bar unless it is switched off or another one is configured."""
+        """Add the progress bar unless it is switched off, and leave checkpoints out if they are."""
         config = self.config_init[self.subcommand] if self.subcommand else self.config_init
         if config.trainer.get("enable_progress_bar") is not False:
             kwargs["callbacks"] = [*(config.trainer.get("callbacks") or []), RescueProgressBar()]
         if config.trainer.get("logger") is None:
             kwargs.setdefault("logger", MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()))
-        return super().instantiate_trainer(**kwargs)
+        if config.trainer.get("enable_checkpointing") is not False:
+            return super().instantiate_trainer(**kwargs)
+        # Lightning refuses a checkpoint callback together with this setting, and ours is always configured.
+        trainer = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
+        kept = [c for c in trainer.callbacks if not isinstance(c, AdapterCheckpoint)]  # type: ignore[attr-defined]
+        trainer.callbacks = kept  # type: ignore[attr-defined]
+        return trainer
 
 
 def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
