@@ -1,25 +1,28 @@
 """Tokens per second of the sampler against a bare loop of forwards, and what the unmerged adapter costs.
 
-    python -m benchmarks.decode [--quick] [--peers smollm2 gemma3] [--weights nf4 float32 bfloat16] [--batch 8 32]
+    python -m benchmarks.decode [--quick] [--peers smollm2 gemma3] [--weights nf4 float32 ...] [--batch 8 32]
 
 All variants continue one prompt in so many rows by 64 tokens. The prompt is read once and its cache spread over the rows,
 except by the library's ``generate``, which reads it in every row.
 
 - sampler: this package, temperature 0.7, top-p 0.9
-- bare loop: forwards of the whole model and an argmax, with the same class of cache, the adapter on or off
-- generate: the library's own sampling, temperature 0.7, top-p 0.9
+- bare loop: forwards of the whole model and an argmax, with the same class of cache, the adapter on or off; where the
+  sampler unpacks 4-bit weights once for all tokens (``nf4-unpacked``), so does the loop
+- generate: the library's own sampling, temperature 0.7, top-p 0.9; being slow, it writes a quarter of the tokens
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
-from benchmarks.teams import PROMPTS, load_peer, models, problems, weights
+from benchmarks.teams import PROMPTS, WEIGHTS, load_peer, models, problems, weights
 from core_lightning.peers import GenerationSettings, Peer
+from core_lightning.peers.unpacking import unpacked
 
 
 @torch.no_grad()
@@ -29,7 +32,8 @@ def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter
 
     model = peer.network.get_base_model()
     cache = DynamicCache(config=model.config.get_text_config())
-    with peer.policy("own" if adapter else "reference"):
+    dense = unpacked(peer.network) if peer.config.unpack_to_sample else nullcontext()
+    with dense, peer.policy("own" if adapter else "reference"):
         logits = model(torch.tensor([prompt]), past_key_values=cache, logits_to_keep=1).logits
         cache.batch_repeat_interleave(rows)
         tokens = logits[:, -1].argmax(-1, keepdim=True).expand(rows, 1)
@@ -62,10 +66,11 @@ def measure(report: Report, peer: Peer, case: str, rows: int, new_tokens: int, r
             "sampler": lambda: peer.sample([prompt], [list(range(rows))]),
             "bare loop": lambda: bare_loop(peer, prompt, rows, new_tokens, adapter=True),
             "bare loop, adapter off": lambda: bare_loop(peer, prompt, rows, new_tokens, adapter=False),
-            "generate": lambda: generate(peer, prompt, rows, new_tokens),
+            "generate": lambda: generate(peer, prompt, rows, new_tokens // 4),
         },
         rounds,
     )
+    taken["generate"] = [4 * s for s in taken["generate"]]
     for name, values in taken.items():
         report.add(case, name, [rows * new_tokens / s for s in values], "tokens/s")
     bare = taken["bare loop"]
@@ -76,11 +81,11 @@ def measure(report: Report, peer: Peer, case: str, rows: int, new_tokens: int, r
 
 def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser_ = parser(__doc__, rounds=5)
+    parser_ = parser(__doc__, rounds=3)
     parser_.add_argument("--peers", nargs="+", help="which of the pair; default: both")
-    parser_.add_argument("--weights", nargs="+", default=["nf4", "float32"], choices=["nf4", "float32", "bfloat16"])
+    parser_.add_argument("--weights", nargs="+", default=["nf4", "nf4-unpacked", "float32"], choices=WEIGHTS)
     parser_.add_argument("--batch", nargs="+", type=int, default=[8, 32], help="rows decoded together")
-    parser_.add_argument("--new-tokens", type=int, default=64)
+    parser_.add_argument("--new-tokens", type=int, default=64, help="a multiple of 4")
     options = parse(parser_, args)
     report = Report("decode", options)
     generation = GenerationSettings(temperature=0.7, top_p=0.9, max_new_tokens=options.new_tokens)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.measure import Report, isolated, parse, parser, ratios
-from benchmarks.teams import FixedLengthModule, Turns, build_team, models, problems, train, weights
+from benchmarks.teams import WEIGHTS, FixedLengthModule, Turns, build_team, models, problems, train, weights
 from core_lightning.peers import GenerationSettings
 
 
@@ -130,7 +130,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser_.add_argument("--peers", nargs="+", type=int, default=[1, 2, 3], help="sizes of the team")
     parser_.add_argument("--budget", type=int, default=4096, help="token positions of a batch")
     parser_.add_argument("--new-tokens", type=int, default=48)
-    parser_.add_argument("--weights", default="float32", choices=["float32", "bfloat16", "nf4"])
+    parser_.add_argument("--weights", default="float32", choices=WEIGHTS)
     options = parse(parser_, args)
     report = Report("scale", options)
     base = Setting(

@@ -48,7 +48,7 @@ def load(model: str, kind: str, threads: int) -> float:
     """Seconds to load a model with its adapter and tokenizer; the libraries it needs are imported before."""
     import bitsandbytes  # noqa: F401
     import peft  # noqa: F401
-    import transformers  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     torch.set_num_threads(threads)
     return seconds(lambda: load_peer(model, **weights(kind)))
@@ -58,7 +58,8 @@ def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = parse(parser(__doc__, rounds=5), args)
     report = Report("startup", options)
-    taken = in_turn({name: partial(python, arguments) for name, arguments in COMMANDS.items()}, options.rounds)
+    names = ("import lightning.pytorch", "fit --help") if options.quick else tuple(COMMANDS)
+    taken = in_turn({name: partial(python, COMMANDS[name]) for name in names}, options.rounds)
     for name, values in taken.items():
         report.add("process", name, values, "s")
     report.add(
@@ -71,7 +72,7 @@ def main(args: Sequence[str] | None = None) -> None:
         "process", f"needless libraries under fit --help ({', '.join(needless) or 'none'})", [len(needless)], at_most=0
     )
     for name, model in models(options.quick).items():
-        for kind in ("nf4", "float32"):
+        for kind in ("float32",) if options.quick else ("nf4", "float32"):
             isolated(load, model, kind, options.threads)  # the first one may convert, and fills the file cache
             values = [isolated(load, model, kind, options.threads) for _ in range(options.rounds)]
             report.add("cached model", f"{name} {kind}", values, "s", at_most=5)

@@ -26,7 +26,18 @@ import torch
 from benchmarks.decode import generate
 from benchmarks.measure import Report, parse, parser, ratios, seconds
 from benchmarks.scoring import naive_logprobs
-from benchmarks.teams import PROMPTS, ROUNDS, FixedLengthModule, Turns, build_team, models, problems, train, weights
+from benchmarks.teams import (
+    PROMPTS,
+    ROUNDS,
+    WEIGHTS,
+    FixedLengthModule,
+    Turns,
+    build_team,
+    models,
+    problems,
+    train,
+    weights,
+)
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.peers.sources import resolve
 from core_lightning.protocol.records import Problem
@@ -99,7 +110,7 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
 def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser_ = parser(__doc__, rounds=3)
-    parser_.add_argument("--weights", default="float32", choices=["float32", "bfloat16", "nf4"])
+    parser_.add_argument("--weights", default="float32", choices=WEIGHTS)
     parser_.add_argument("--problems", type=int, default=4)
     parser_.add_argument("--new-tokens", type=int, default=48)
     parser_.add_argument("--trl-python", type=Path, default=TRL, help="interpreter of an environment with TRL")
