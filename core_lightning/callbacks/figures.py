@@ -88,10 +88,11 @@ def _draw_rescue_rate(axes: Axes, run: RunData, theme: Theme) -> None:
     """Rescued over hinted pairs in a moving window; a dot is one step, larger with more hints."""
     steps, hints = run.columns["step"], run.columns["train/hints"]
     rates = [100 * rate for rate in run.columns["train/rescue_rate"]]
-    axes.scatter(steps, rates, s=[18 * n for n in hints], color=theme.rescue, alpha=0.28, linewidths=0)
+    most = max((n for n in hints if math.isfinite(n)), default=0) or 1
+    sizes = [60 * n / most for n in hints]
+    axes.scatter(steps, rates, s=sizes, color=theme.rescue, alpha=0.28, linewidths=0, clip_on=False)
     axes.plot(steps, smooth(rates, window_of(len(steps)), hints), color=theme.rescue, linewidth=2.2)
     axes.set_title(f"Rescue rate ({sum(hints):.0f} hints)")
-    axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
     percent_axis(axes)
     step_axis(axes)
 
@@ -122,14 +123,14 @@ def draw_before_after(run: RunData, theme: Theme) -> Figure | None:
     k, peers, colors = sampled_k(after), peer_names(after), peer_colors(run, theme)
     budget = k * len(peers)
     lines = [
-        (f"{p}  Pass@{s}", f"{p}/pass_at_{s}", f"chance_pass_at_{s}", colors.get(p, theme.ink))
+        (f"{p} Pass@{s}", f"{p}/pass_at_{s}", f"chance_pass_at_{s}", colors.get(p, theme.ink))
         for p in peers
         for s in dict.fromkeys((1, k))
     ]
     if len(peers) > 1:
         lines += [
             (f"Team Pass@{k}", f"team_pass_at_{k}", f"chance_pass_at_{budget}", theme.team),
-            (f"One peer, {budget} samples", "equal_budget", f"chance_pass_at_{budget}", theme.faint),
+            (f"Best peer Pass@{budget}", "equal_budget", f"chance_pass_at_{budget}", theme.faint),
             (f"Majority vote of {budget}", "majority_vote", "chance_pass_at_1", theme.faint),
         ]
     figure, (axes,) = canvas(9.2, 0.9 + 0.52 * len(lines))
@@ -158,6 +159,8 @@ def draw_before_after(run: RunData, theme: Theme) -> Figure | None:
 
 def draw_error_overlap(run: RunData, theme: Theme) -> Figure | None:
     """Which problems each pair of peers solves, before and after, as areas."""
+    from matplotlib.patches import Rectangle
+
     if not run.history or len(run.peers) < 2:
         return None
     pairs = list(combinations(run.peers, 2))
@@ -171,6 +174,10 @@ def draw_error_overlap(run: RunData, theme: Theme) -> Figure | None:
     for axes, ((first, second), evaluation) in zip(panels, product(pairs, ends), strict=False):
         _draw_mosaic(axes, failure_table(evaluation, first, second), first, second, run, theme)
         axes.set_title(f"{first} and {second}, step {evaluation['step']}")
+    colors = peer_colors(run, theme)
+    areas = {"both solve": theme.grid, **{f"only {p}": colors[p] for p in run.peers}, "both fail": theme.rescue}
+    handles = [Rectangle((0, 0), 1, 1, color=color) for color in areas.values()]
+    figure.legend(handles, areas, loc="outside lower center", ncols=len(areas))
     return figure
 
 
@@ -232,7 +239,7 @@ def draw_rewards(run: RunData, theme: Theme) -> Figure | None:
     figure, (left, right) = canvas(10.4, 3.7, 2)
     left.set_title("Reward terms, unweighted mean")
     for i, name in enumerate(terms):
-        curve(left, steps, run.columns[name], [*theme.peers, theme.rescue][i % 5], name.split("/")[1])
+        curve(left, steps, run.columns[name], theme.terms[i % len(theme.terms)], name.split("/")[1])
     right.set_title("Reward by peer")
     for peer, color in peer_colors(run, theme).items():
         if rewards[peer]:

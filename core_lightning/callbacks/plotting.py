@@ -24,6 +24,8 @@ class Theme:
     peers: tuple[str, ...]
     team: str
     rescue: str
+    terms: tuple[str, ...]
+    """Of reward terms: none of them a peer's."""
 
 
 LIGHT = Theme(
@@ -34,6 +36,7 @@ LIGHT = Theme(
     peers=("#2b6cd9", "#e07b2c", "#7a4fc4", "#2f9c8a"),
     team="#1b2430",
     rescue="#c2306b",
+    terms=("#1a7f4b", "#8d6b00", "#0c8599", "#a63a9b", "#5c6773"),
 )
 DARK = Theme(
     ink="#e6ebf2",
@@ -43,6 +46,7 @@ DARK = Theme(
     peers=("#6aa5ff", "#f5a15a", "#b395f5", "#5cc9b5"),
     team="#f2f5f9",
     rescue="#ff7eab",
+    terms=("#6fd8a2", "#e3c565", "#66d9e8", "#e599f7", "#a9b4c0"),
 )
 
 
