@@ -81,8 +81,7 @@ def draw_training(results: Results, arms: Sequence[str], path: Path) -> None:
         for axis, arm in zip(flat, arms, strict=False):
             _training(axis, results, arm)
         flat[0].set_ylim(0, 100)
-        lines = [*(f"{peer}, Pass@1" for peer in results.peers), "team, Pass@2"]
-        figure.legend(flat[0].lines[: len(lines)], lines, loc="outside lower center", ncols=len(lines), frameon=False)
+        figure.legend(*flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
         figure.suptitle(
             "Percent over the share of training done. Lines: fresh training problems; dots: held-out, before and after, "
             "every seed",
@@ -93,11 +92,11 @@ def draw_training(results: Results, arms: Sequence[str], path: Path) -> None:
 
 
 def _training(axis: Any, results: Results, arm: str) -> None:
-    shown = [(f"{peer}/pass_at_1", PEERS[i]) for i, peer in enumerate(results.peers)]
-    for name, colour in (*shown, ("team_pass_at_2", LIGHT.team)):
+    shown = [(f"{peer}/pass_at_1", f"{peer}, Pass@1", PEERS[i]) for i, peer in enumerate(results.peers)]
+    for name, label, colour in (*shown, ("team_pass_at_2", "team, Pass@2", LIGHT.team)):
         curve = results.curve(arm, name)
         centres = [(i + 0.5) / len(curve) for i in range(len(curve))]
-        axis.plot(centres, [100 * v for v in curve], color=colour, linewidth=1.8)
+        axis.plot(centres, [100 * v for v in curve], color=colour, linewidth=1.8, label=label)
         for place, which in ((-0.03, "base"), (1.03, arm)):
             seeds = [100 * v for v in results.estimate(which, name).by_seed] if which in results.runs else []
             axis.plot([place] * len(seeds), seeds, "o", color=colour, markersize=3.2, alpha=0.7, linewidth=0)

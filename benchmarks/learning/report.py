@@ -60,7 +60,8 @@ def _level_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]
     yield ["arm", "seeds", *titles, "majority of 4", "neither in 2", "nobody in all", "phi"]
     for arm in arms:
         cells = [_level(results.estimate(arm, figure)) for figure in figures]
-        yield [arm, str(len(results.seeds(arm))), *cells, f"{results.phi(arm).value:+.2f}"]
+        phi = results.phi(arm).value
+        yield [arm, str(len(results.seeds(arm))), *cells, f"{phi:+.2f}" if math.isfinite(phi) else ""]
 
 
 def _difference_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]:

@@ -103,7 +103,7 @@ class Results:
         return bootstrap(self.scores(arm, figure, shared) - self.scores(other, figure, shared))
 
     def phi(self, arm: str) -> Estimate:
-        """Correlation of the peers' failures (all samples wrong), mean over runs; no interval over problems."""
+        """Correlation of the peers' failures (all samples wrong), mean over seeds, with their range."""
         by_seed = []
         for seed in self.seeds(arm):
             values = []
@@ -111,8 +111,8 @@ class Results:
                 failed = torch.tensor(list(line["held_out"]["correct"].values())).T == 0
                 values.append(float(error_overlap(failed)["phi"]))
             by_seed.append(sum(values) / len(values))
-        mean = sum(by_seed) / len(by_seed)
-        return Estimate(mean, min(by_seed), max(by_seed), tuple(by_seed))
+        known = [value for value in by_seed if math.isfinite(value)]
+        return Estimate(_mean(known), min(known, default=math.nan), max(known, default=math.nan), tuple(by_seed))
 
     def mean(self, arm: str, *path: str) -> float:
         """Mean over runs of a number in the lines; a mapping on the way counts as the mean of its values."""
