@@ -154,12 +154,17 @@ def _drawing() -> Any:
 
         def __call__(self, scores: Tensor, tensor_arg: Tensor) -> Tensor:
             """``Tensor[rows, vocabulary]`` of logits to scores that are finite at the drawn token only."""
+            if not self.rows:
+                return scores
             settings = self.settings
             seeds = torch.tensor([seed_from(r.seed, len(r.token_ids)) for r in self.rows], device=scores.device)
-            tokens, logprobs = sample_tokens(scores, settings.temperature, settings.top_p, seeds, 0)
+            tokens, logprobs = sample_tokens(scores[: len(seeds)], settings.temperature, settings.top_p, seeds, 0)
             for row, token, logprob in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
                 row.token_ids.append(token)
                 row.logprobs.append(logprob)
-            return torch.full_like(scores, -torch.inf).scatter_(1, tokens[:, None], 0.0)
+            # Behind the rows that draw stand those of prompts that are not read to their end; nobody looks at them.
+            return torch.full_like(scores, -torch.inf).index_put_(
+                (torch.arange(len(tokens), device=tokens.device), tokens), scores.new_zeros(())
+            )
 
     return Drawing

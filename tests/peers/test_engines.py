@@ -88,6 +88,17 @@ def test_a_cache_for_one_request_at_a_time_changes_nothing(pair_of: Callable[[st
     same(under(continuous, max_batch_tokens=1).sample(prompts, seeds), native.sample(prompts, seeds))
 
 
+def test_prompts_read_in_parts_change_nothing(
+    pair_of: Callable[[str], tuple[Peer, Peer]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native, continuous = pair_of("llama")
+    monkeypatch.setattr("core_lightning.peers.continuous._PREFILL", 9)
+    prompts = prompts_of(native, TEXTS[1:3])
+    seeds = seeds_of(prompts, 2)
+    assert max(map(len, prompts)) > 3 * 9
+    same(continuous.sample(prompts, seeds), native.sample(prompts, seeds))
+
+
 def test_a_stop_string_ends_a_completion_at_the_same_token(pair_of: Callable[[str], tuple[Peer, Peer]]) -> None:
     native, continuous = pair_of("neox")
     prompts = prompts_of(native)
