@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from core_lightning.answers import strip_think
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.encoding import encode_prompt, uses_chat
 from core_lightning.peers.engine import Rig, make_engine
@@ -66,6 +67,9 @@ class Peer(nn.Module):
             raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
         self._modal = self._modal_layers()
         self.stop_ids = stop_token_ids(self.tokenizer, model)
+        special = {i: token.content for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        # Some models mark their think blocks with special tokens; without these a block would read as the answer.
+        self._unwritten = self.stop_ids | {i for i, mark in special.items() if strip_think(mark) == mark}
         self.head = LogitHead.of(model)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -197,8 +201,8 @@ class Peer(nn.Module):
 
     def _text(self, token_ids: list[int]) -> str:
         text = self.tokenizer.decode(
-            [t for t in token_ids if t not in self.stop_ids],
-            skip_special_tokens=True,
+            [t for t in token_ids if t not in self._unwritten],
+            skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
         cuts = [i for s in self.config.generation.stop if (i := text.find(s)) >= 0]

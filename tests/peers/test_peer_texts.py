@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+import tiny
+from core_lightning.answers import extract_answer
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.protocol.prompts import Prompt, PromptSettings
 from core_lightning.protocol.records import Problem
@@ -51,6 +54,19 @@ def test_somebody_elses_completion_ends_as_this_peer_ends(llama_folder: Path, st
     ids = peer.encode_completion("3 + 4 = 7")
     assert peer.tokenizer.decode(ids) == "3 + 4 = 7" + ending
     assert peer.tokenizer.bos_token_id not in ids
+
+
+def test_special_tokens_are_no_text_unless_they_mark_a_think_block(tmp_path: Path) -> None:
+    """As Ministral's do; the completion then goes through the tokenizer of the same family unharmed."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny.save_llama(tmp_path))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>", "[THINK]", "[/THINK]", "[IMG]"]})
+    tokenizer.save_pretrained(tmp_path)
+    peer = make_peer(tmp_path)
+    ids = tokenizer("<bos>[THINK]8?[/THINK][IMG]7<unk><end>", add_special_tokens=False)["input_ids"]
+    assert len(ids) == 9
+    assert peer._text(ids) == "[THINK]8?[/THINK]7"
+    assert extract_answer(peer._text(ids), "number") == "7"
+    assert peer.encode_completion("[THINK]8?[/THINK]7") == [*ids[1:5], ids[6], ids[8]]
 
 
 def test_a_plain_peer_ends_with_its_end_token(plain: Peer) -> None:
