@@ -202,6 +202,6 @@ def test_terms_come_from_a_config_and_from_a_users_file(tmp_path: Path, monkeypa
 
 def test_importing_rewards_and_objectives_stays_light() -> None:
     heavy = {"transformers", "lightning", "datasets", "math_verify", "matplotlib"}
-    code = f"import sys, core_lightning.rewards, core_lightning.objectives; print({heavy} & set(sys.modules))"
+    code = f"import sys, core_lightning.rewards, core_lightning.objectives, core_lightning.protocol.credit; print({heavy} & set(sys.modules))"
     imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert imported.strip() == "set()"
