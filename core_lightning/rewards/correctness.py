@@ -11,7 +11,8 @@ from core_lightning.protocol.records import Group, Problem, Trace
 from core_lightning.rewards.term import RewardContext, RewardTerm
 
 # Numbers, words and operators; LaTeX braces and backslashes would make any two fractions look alike.
-_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%]")
+# A sign is a part of its number: alone it would pay for every negative answer.
+_TOKEN = re.compile(r"(?:(?<![^\s(])-)?\d+(?:\.\d+)?|[^\W\d_]+|[-+*/^=<>%]")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
@@ -23,6 +24,8 @@ def answer_overlap(answer: str | None, gold: str) -> float:
 
     >>> answer_overlap("18 eggs", "18")
     0.6666666666666666
+    >>> answer_overlap("-12", "-1"), answer_overlap("x - 12", "x - 1")
+    (0.0, 0.6666666666666666)
     """
     ours, theirs = (Counter(_TOKEN.findall(_THOUSANDS.sub("", text or "").casefold())) for text in (answer, gold))
     shared = (ours & theirs).total()

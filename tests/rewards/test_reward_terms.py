@@ -40,7 +40,7 @@ TERMS = [Correctness(), CrossDistance(), LogDetDiversity(), LogDetDiversity(wron
         ("8", "7", 0.0),
         ("7 apples", "7", 2 / 3),
         ("1,000", "1000", 1.0),
-        ("-7", "7", 2 / 3),  # the sign counts
+        ("-7", "7", 0.0),  # another number: a sign alone earns nothing
         (r"\frac{3}{4}", r"\frac{1}{2}", 1 / 3),  # only the word frac is shared, braces are not
         ("Blue Whale", "blue whale", 1.0),
         ("x x x", "x", 0.5),  # multiplicity counts
