@@ -58,3 +58,6 @@ def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path
             for kind in ("loss", "grad_norm", "accuracy"):
                 expected = metrics[f"train/{name}/{kind}"]
                 assert first[f"train/{name}/{kind}"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
+        for kind in ("traces", "hints", "rescues", "a/hints", "b/hints", "a/rescues", "b/rescues", "rescue_rate"):
+            assert first[f"train/{kind}"] == pytest.approx(metrics[f"train/{kind}"], nan_ok=True)
+    assert sum(m["train/hints"] for m in one.metrics) > 0
