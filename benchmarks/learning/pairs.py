@@ -99,7 +99,7 @@ PAIRS: Mapping[str, Pair] = {
         pretraining_seeds=(0, 1, 2, 3),
         steps=30,
         completions=160,
-        lr=1e-3,
+        lr=3e-3,
     ),
     "embedded": _quickstart(),
 }
