@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
 from benchmarks.teams import PROMPTS, load_peer, models, problems, weights
@@ -30,14 +32,15 @@ def measure(report: Report, peer: Peer, case: str, count: int, rounds: int) -> N
     settings = peer.config.generation
     ends = {"even": peer.stop_ids, "uneven": frozenset(range(0, peer.head.weight.shape[0], ENDS))}
     for lengths, stop_ids in ends.items():
-        rig = dataclasses.replace(peer.engine.rig, stop_ids=stop_ids)
+        own: Any = peer.engine  # the native one
+        rig = dataclasses.replace(own.rig, stop_ids=stop_ids)
         native, continuous = NativeEngine(rig), ContinuousEngine(rig)
         with peer.policy():
             written = sum(len(s.token_ids) for group in native.sample(prompts, seeds, settings) for s in group)
             taken = in_turn(
                 {
-                    "native": lambda engine=native: engine.sample(prompts, seeds, settings),
-                    "continuous": lambda engine=continuous: engine.sample(prompts, seeds, settings),
+                    "native": partial(native.sample, prompts, seeds, settings),
+                    "continuous": partial(continuous.sample, prompts, seeds, settings),
                 },
                 rounds,
             )

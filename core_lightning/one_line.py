@@ -6,6 +6,7 @@ import inspect
 import re
 from difflib import get_close_matches
 from importlib import import_module
+from typing import Any
 
 #: Lines about the attempts of a union of types, and echoes of whole configs.
 _NOISE = re.compile(
@@ -71,14 +72,16 @@ def _settings(classes: list[str]) -> list[str]:
     """Settings of the innermost class; what it hands on as keyword arguments is its parents'."""
     if not classes:
         return []
-    parameters = (inspect.signature(c.__init__).parameters.values() for c in _imported(classes[-1]).__mro__[:-1])
+    inits: list[Any] = [vars(c).get("__init__") for c in _imported(classes[-1]).__mro__[:-1]]
+    parameters = (inspect.signature(init).parameters.values() for init in inits if init)
     named = (p.name for own in parameters for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
     return sorted(set(named) - {"self"})
 
 
 def _subclasses(classes: list[str]) -> list[str]:
     """Names of the classes that could stand where the first one is asked for."""
-    found, new = set[type](), [_imported(classes[0])] if classes else []
+    found: set[type] = set()
+    new = [_imported(classes[0])] if classes else []
     while new:
         found |= set(new)
         new = [child for parent in new for child in parent.__subclasses__()]
@@ -86,9 +89,8 @@ def _subclasses(classes: list[str]) -> list[str]:
 
 
 def _abstract(member: object) -> bool:
-    return getattr(
-        member, "__isabstractmethod__", False
-    )  # Lightning's classes are no ABCs, so isabstract() misses them
+    # Lightning's classes are no ABCs, so isabstract() misses them.
+    return getattr(member, "__isabstractmethod__", False)
 
 
 def _imported(path: str) -> type:

@@ -43,7 +43,9 @@ def character_tokenizer(reverse: bool, chat: bool) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def save(folder: Path, architecture: str, seed: int, *, reverse: bool = False, chat: bool = False, **shape: Any) -> Path:
+def save(
+    folder: Path, architecture: str, seed: int, *, reverse: bool = False, chat: bool = False, **shape: Any
+) -> Path:
     """A model of random weights by the name of its architecture, and a character tokenizer.
 
     Args:

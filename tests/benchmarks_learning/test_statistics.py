@@ -15,7 +15,9 @@ from benchmarks.learning.sweep import append
 def held_out(rng, problems=12, n=4, lift=0.0):
     counts = {p: [min(n, int(rng.random() * (n + 1) + lift)) for _ in range(problems)] for p in "ab"}
     plain = dict.fromkeys("ab", 0.1)
-    return {"samples": n, "sources": ["x"] * problems, "correct": counts, "vote": [0.5] * problems} | dict.fromkeys(("tokens", "truncated", "kl", "entropy"), plain)
+    return {"samples": n, "sources": ["x"] * problems, "correct": counts, "vote": [0.5] * problems} | dict.fromkeys(
+        ("tokens", "truncated", "kl", "entropy"), plain
+    )
 
 
 def line(arm, pretraining_seed, seed, lift=0.0, lr=1e-3):
