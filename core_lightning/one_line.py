@@ -81,7 +81,7 @@ def _settings(classes: list[str]) -> list[str]:
 def _subclasses(classes: list[str]) -> list[str]:
     """Names of the classes that could stand where the first one is asked for."""
     found: set[type] = set()
-    new = [_imported(classes[0])] if classes else []
+    new: list[type] = [_imported(classes[0])] if classes else []
     while new:
         found |= set(new)
         new = [child for parent in new for child in parent.__subclasses__()]
