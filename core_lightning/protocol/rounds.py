@@ -173,9 +173,12 @@ def plan_rescues(
                 if settings.students == "failed" and not group.failed_cold(name):
                     continue
                 draw = random.Random(trace_seed(*seed, group.problem.id, name, "hint"))
-                teacher = choose_teacher(group, name, settings.teacher, draw)
-                hint = make_hint(teacher, group.problem, peer, settings, fraction) if teacher else None
-                hint = hint and fitting_hint(hint, group.problem, peer, prompts)
+                hints = (
+                    fitting_hint(made, group.problem, peer, prompts)
+                    for teacher in teachers(group, name, settings.teacher, draw)
+                    if (made := make_hint(teacher, group.problem, peer, settings, fraction))
+                )
+                hint = next(filter(None, hints), None)
                 if settings.students == "failed":
                     if hint:
                         plan.append(Rescue(group, name, hint))
@@ -213,20 +216,21 @@ def rescue_round(
     _judge([r.group for r in plan], "rescue", verify)
 
 
-def choose_teacher(group: Group, student: str, policy: TeacherPolicy, draw: random.Random) -> Trace | None:
-    """The correct cold trace of another peer that teaches, None when there is none. Ties go to the earlier trace."""
+def teachers(group: Group, student: str, policy: TeacherPolicy, draw: random.Random) -> list[Trace]:
+    """The correct cold traces of other peers, the one that teaches first. Ties go to the earlier trace.
+
+    The others stand in for one that has nothing to show: a bare answer leaves no hint.
+    """
     correct = [t for t in group.of(round="cold") if t.correct and t.peer != student]
-    if not correct:
-        return None
     if policy == "total_reward":
-        return max(correct, key=known_reward)
+        return sorted(correct, key=known_reward, reverse=True)
     if policy == "correctness":
-        return max(correct, key=lambda t: t.terms.get("correctness") or 0.0)
+        return sorted(correct, key=lambda t: t.terms.get("correctness") or 0.0, reverse=True)
     if policy == "shortest":
-        return min(correct, key=lambda t: len(t.token_ids))
+        return sorted(correct, key=lambda t: len(t.token_ids))
     names = list(dict.fromkeys(t.peer for t in correct))
-    turn = names[draw.randrange(len(names))]
-    return next(t for t in correct if t.peer == turn)
+    turn = draw.randrange(len(names)) if names else 0
+    return sorted(correct, key=lambda t: (names.index(t.peer) - turn) % len(names))
 
 
 def known_reward(trace: Trace) -> float:

@@ -12,11 +12,11 @@ from core_lightning.protocol.records import Group, Hint, Trace
 from core_lightning.protocol.rounds import (
     Rescue,
     RoundSettings,
-    choose_teacher,
     cold_round,
     make_hint,
     plan_rescues,
     rescue_round,
+    teachers,
     trace_seed,
 )
 from scripted import ScriptedPeer, always, problem, verify
@@ -116,35 +116,45 @@ TRACES = [
 )
 def test_the_teacher_is_correct_somebody_else_and_the_earlier_of_equals(policy: str, chosen: tuple[str, int]) -> None:
     group = Group(problem(), list(TRACES))
-    teacher = choose_teacher(group, "a", policy, random.Random(0))  # type: ignore[arg-type]
-    assert teacher is not None
-    assert (teacher.peer, teacher.index) == chosen
+    order = teachers(group, "a", policy, random.Random(0))  # type: ignore[arg-type]
+    assert (order[0].peer, order[0].index) == chosen
+    assert {(t.peer, t.index) for t in order} == {("b", 1), ("b", 2), ("c", 0), ("c", 1), ("c", 2)}
 
 
 def test_round_robin_lets_every_successful_peer_teach() -> None:
     group = Group(problem(), list(TRACES))
-    taught = [choose_teacher(group, "a", "round_robin", random.Random(i)) for i in range(60)]
-    counts = {name: sum(t.peer == name for t in taught if t) for name in "abc"}
+    taught = [teachers(group, "a", "round_robin", random.Random(i))[0] for i in range(60)]
+    counts = {name: sum(t.peer == name for t in taught) for name in "abc"}
     assert counts["a"] == 0
     assert min(counts["b"], counts["c"]) > 15
-    assert {(t.peer, t.index) for t in taught if t} == {("b", 1), ("c", 0)}  # the first correct one of each
+    assert {(t.peer, t.index) for t in taught} == {("b", 1), ("c", 0)}  # the first correct one of each
 
 
 @pytest.mark.parametrize("policy", ["total_reward", "correctness", "shortest", "round_robin"])
 def test_without_another_correct_peer_nobody_teaches(policy: str) -> None:
     group = Group(problem(), [trace("a"), trace("b", correct=False)])
-    assert choose_teacher(group, "a", policy, random.Random(0)) is None  # type: ignore[arg-type]
+    assert teachers(group, "a", policy, random.Random(0)) == []  # type: ignore[arg-type]
     # A rescue trace teaches nobody.
     rescued = trace("b")
     rescued.round = "rescue"
-    assert choose_teacher(Group(problem(), [rescued]), "a", policy, random.Random(0)) is None  # type: ignore[arg-type]
+    assert teachers(Group(problem(), [rescued]), "a", policy, random.Random(0)) == []  # type: ignore[arg-type]
 
 
 def test_a_reward_without_an_opinion_stands_last() -> None:
     group = Group(problem(), [trace("b", 0, reward=float("nan")), trace("b", 1, reward=-3.0)])
-    teacher = choose_teacher(group, "a", "total_reward", random.Random(0))
-    assert teacher is not None
-    assert teacher.index == 1
+    assert [t.index for t in teachers(group, "a", "total_reward", random.Random(0))] == [1, 0]
+
+
+def test_a_teacher_with_nothing_to_show_is_passed_over() -> None:
+    bare, worked = trace("b", 0, reward=2.0), trace("b", 1, reward=1.0)
+    bare.text, worked.text = " 12", "7 + 5 is two more than 10. So #### 12"
+    group = Group(problem(answer="12"), [trace("a", correct=False), bare, worked])
+    (rescue,) = plan_rescues([group], team("", ""), PROMPTS, RoundSettings(k=1), seed=(0,))
+    assert rescue.student == "a"
+    assert rescue.hint is not None
+    assert (rescue.hint.teacher, rescue.hint.teacher_index) == ("b", 1)
+    group = Group(problem(answer="12"), [trace("a", correct=False), bare])
+    assert plan_rescues([group], team("", ""), PROMPTS, RoundSettings(k=1), seed=(0,)) == []
 
 
 # --- hint -----------------------------------------------------------------------------------------------------------------
