@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import torch
@@ -45,7 +46,10 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
         PeerSourceError: The hub is unreachable, the model is gated or absent, or its weights cannot be read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # in a file, hundreds of bars
     dtype = compute_dtype(config, device)
     settings = _from_hub(AutoConfig.from_pretrained, source)
     # Conditional-generation models (Mistral 3, for one) are used text-only; they are not registered as causal models.
