@@ -29,7 +29,7 @@ class RunSummary(StepHistory):
         rescues: How many rescues to show.
     """
 
-    def __init__(self, rescues: int = 5) -> None:
+    def __init__(self, rescues: int = 10) -> None:
         super().__init__()
         if rescues < 0:
             raise ValueError(f"summary.rescues is {rescues}; set it to 0 or more")
