@@ -79,13 +79,21 @@ def _settings(classes: list[str]) -> list[str]:
 
 
 def _subclasses(classes: list[str]) -> list[str]:
-    """Names of the classes that could stand where the first one is asked for."""
+    """Names that could stand where the first class is asked for.
+
+    Of this package and of the class's own; a class of the user's is known by its full path, and offered to nobody else.
+    """
+    if not classes:
+        return []
+    asked = _imported(classes[0])
+    packages = {__package__, asked.__module__.partition(".")[0]}
     found: set[type] = set()
-    new: list[type] = [_imported(classes[0])] if classes else []
+    new = [asked]
     while new:
         found |= set(new)
         new = [child for parent in new for child in parent.__subclasses__()]
-    return sorted(c.__name__ for c in found if not any(_abstract(member) for _, member in inspect.getmembers_static(c)))
+    offered = (c for c in found if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_"))
+    return sorted(c.__name__ for c in offered if not any(_abstract(m) for _, m in inspect.getmembers_static(c)))
 
 
 def _abstract(member: object) -> bool:

@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 
+from benchmarks.learning.pairs import PAIRS
 from benchmarks.learning.report import write_report
 from benchmarks.learning.statistics import Results, bootstrap, columns
 from benchmarks.learning.sweep import append
@@ -82,12 +83,12 @@ def test_differences_are_paired_over_shared_seeds_and_rl_seeds_are_averaged_firs
 
 
 def test_the_report_has_tables_and_figures(tmp_path):
-    file = tmp_path / "few.jsonl"
+    file, shared = tmp_path / "few.jsonl", PAIRS["nano"].lr
     arms = {"base": 0.0, "solo": 0.0, "both": 1.5}
     for arm, lift in arms.items():
         for seed in (0, 1, 2):
-            append(file, line(arm, seed, 0, lift))
-    append(file, line("solo", 0, 0, lr=2e-3))
+            append(file, line(arm, seed, 0, lift, shared))
+    append(file, line("solo", 0, 0, lr=2 * shared))
     text = write_report(file).read_text()
     assert text.count("| both |") == 3
     assert "## Learning rates" in text

@@ -2,13 +2,13 @@
 
 import importlib.util
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core_lightning.main import main
+from core_lightning.module import SoloReasoningModule
 
 Config = Callable[..., Path]
 Refused = Callable[..., str]
@@ -61,6 +61,16 @@ Refused = Callable[..., str]
 )
 def test_setting(config: Config, refused: Refused, argument: str, line: str) -> None:
     assert refused("fit", f"--config={config()}", argument).startswith(line)
+
+
+def test_classes_of_somebody_else_are_not_offered(config: Config, refused: Refused) -> None:
+    class Nobodi(SoloReasoningModule):
+        """The closest name, but only its full path would find it."""
+
+    assert Nobodi in SoloReasoningModule.__subclasses__()
+    assert refused("fit", f"--config={config()}", "--model=Nobody").endswith(
+        "; choose among CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule"
+    )
 
 
 @pytest.mark.parametrize(
@@ -132,7 +142,7 @@ def test_problem_file(config: Config, refused: Refused, tmp_path: Path, rows: li
 
 
 def test_prompts_longer_than_the_room(
-    config: Config, refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Config, refused: Refused, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, room = config(), "model.peers.a.generation.max_prompt_tokens"
     for command, split in (("fit", "7 train"), ("validate", "2 val"), ("test", "1 test"), ("predict", "1 test")):
@@ -145,8 +155,10 @@ def test_prompts_longer_than_the_room(
     assert line.startswith("peers.b.generation.max_new_tokens is 100000, but the context of ")
     long = [ROW | {"id": str(i), "question": f"What is {i}" + " + 1" * (99 if i % 2 else 1)} for i in range(20)]
     (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, long)))
-    main(["preview", f"--config={file}", f"--data.path={tmp_path}/long.jsonl", "--data.val_fraction=0"])
-    assert re.search(r"\d+ of 18 train problems are longer than a peer's room: left out", capsys.readouterr().err)
+    # All of them are for training: a carved split of two could hold nothing but long ones, which is refused.
+    whole = ("--data.val_fraction=0", "--data.test_fraction=0")
+    main(["preview", f"--config={file}", f"--data.path={tmp_path}/long.jsonl", *whole])
+    assert "10 of 20 train problems are longer than a peer's room: left out" in caplog.messages
 
 
 def test_damaged_checkpoint_and_one_that_is_not_there(config: Config, refused: Refused, tmp_path: Path) -> None:
