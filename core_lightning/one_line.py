@@ -88,7 +88,7 @@ def _subclasses(classes: list[str]) -> list[str]:
     asked = _imported(classes[0])
     packages = {__package__, asked.__module__.partition(".")[0]}
     found: set[type] = set()
-    new = [asked]
+    new: list[type] = [asked]
     while new:
         found |= set(new)
         new = [child for parent in new for child in parent.__subclasses__()]

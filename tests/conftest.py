@@ -1,3 +1,4 @@
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,12 @@ KNOWN_WARNINGS = (
 def pytest_configure(config: pytest.Config) -> None:
     for warning in KNOWN_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
+
+
+@pytest.fixture(autouse=True)
+def lightning_talks() -> None:
+    """Benchmarks silence Lightning for the rest of their process; tests after them listen to its messages."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.INFO)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,25 @@
 """Every benchmark runs in its quick form, reports all of its rows and can be read back as a table."""
 
 import json
+import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import decode, scale, scoring, step
-from benchmarks.measure import PeakMemory, Row, in_turn, ratios
+from benchmarks.measure import PeakMemory, Row, in_turn, isolated, ratios
 from benchmarks.table import markdown
 
 NO_TRL = ["--trl-python", "nowhere"]
+
+
+def through_pickle(work: Callable[..., Any], *args: Any) -> Any:
+    """What a fresh process would be handed, without the seconds that its imports take."""
+    work, args = pickle.loads(pickle.dumps((work, args)))
+    return work(*args)
 
 
 @pytest.mark.parametrize(
@@ -28,8 +37,15 @@ NO_TRL = ["--trl-python", "nowhere"]
     ],
 )
 def test_quick_form_reports_every_row(
-    name: str, main: Callable[[list[str]], None], args: list[str], measures: set[str], tmp_path: Path
+    name: str,
+    main: Callable[[list[str]], None],
+    args: list[str],
+    measures: set[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for module in (scale, scoring):
+        monkeypatch.setattr(module, "isolated", through_pickle)
     small = [] if name == "scoring" else ["--new-tokens", "4"]
     main(["--quick", "--threads", "1", "--out", str(tmp_path), *small, *args])
     file = tmp_path / f"{name}.quick.json"
@@ -39,6 +55,10 @@ def test_quick_form_reports_every_row(
     assert document["environment"].keys() >= {"torch", "processor", "threads", "commit"}
     assert markdown(file).count("\n| ") == 2 + len(document["rows"])  # headings and rule come first
     assert all(row["values"] == [1.0] for row in document["rows"] if row["measure"] == "same traces (1: yes)")
+
+
+def test_isolated_work_has_a_process_of_its_own() -> None:
+    assert isolated(os.getppid) == os.getpid()
 
 
 def test_variants_take_turns_and_the_first_call_does_not_count() -> None:
