@@ -71,6 +71,7 @@ ARMS: Mapping[str, Arm] = {
     # Rescues in the baseline would push a failed peer's cold traces down; a baseline per round leaves them alone.
     "cold_by_round": Arm("cold, a baseline per round", credit=_credit("cold"), advantage=BY_ROUND),
     "both_by_round": Arm("both, a baseline per round", credit=_credit("both"), advantage=BY_ROUND),
+    "hinted_by_round": Arm("hinted, a baseline per round", advantage=BY_ROUND),
     "own_trace": Arm("a peer imitates its own correct trace", rounds=_cold_only(3), credit=_credit("own_trace")),
     "joint": Arm(
         "no rescue round, one baseline for all peers", rounds=_cold_only(3), advantage=AdvantageSettings("problem")

@@ -101,10 +101,11 @@ def _rates(lines: Sequence[dict], pair: str) -> list[str]:
     if not others:
         return []
     rows = [["arm", "lr", "seeds", "mean Pass@1", "Team Pass@2"]]
-    tuned = {line["arm"] for line in lines if line["lr"] in others}
-    for arm in (a for a in ARMS if a in tuned):
+    for arm in ARMS:
+        seeds = {line["pretraining_seed"] for line in lines if line["arm"] == arm and line["lr"] in others}
+        same = [line for line in lines if line["arm"] == arm and line["pretraining_seed"] in seeds]
         for lr in sorted([*others, PAIRS[pair].lr]):
-            results = Results(lines, lr)
+            results = Results(same, lr)
             if arm in results.runs:
                 cells = [_level(results.estimate(arm, figure)) for figure in ("pass_at_1", "team_pass_at_2")]
                 rows.append([arm, f"{lr:g}", ", ".join(map(str, results.seeds(arm))), *cells])
