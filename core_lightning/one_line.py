@@ -91,7 +91,8 @@ def _subclasses(classes: list[str]) -> list[str]:
     new: list[type] = [asked]
     while new:
         found |= set(new)
-        new = [child for parent in new for child in parent.__subclasses__()]
+        children: list[list[type]] = [parent.__subclasses__() for parent in new]
+        new = [child for siblings in children for child in siblings]
     offered = (c for c in found if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_"))
     return sorted(c.__name__ for c in offered if not any(_abstract(m) for _, m in inspect.getmembers_static(c)))
 
