@@ -6,10 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from core_lightning.answers import Verdict, Verifier
+from core_lightning.answers import Verdict, Verifier, symbolic_worker
 
 HANGS = r"\boxed{9^{9^9}}"
 EQUAL = (r"\boxed{2\sqrt{3}}", r"\sqrt{12}")
@@ -183,6 +184,23 @@ def test_worker_ends_with_the_interpreter():
     while any(os.path.exists(f"/proc/{p}") and alive(p) for p in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(os.path.exists(f"/proc/{p}") and alive(p) for p in processes)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="without fork there is no server to put in place of another")
+def test_a_worker_whose_replies_nobody_reads_ends():
+    """Who asked was killed while a comparison ran: servers must not follow each other forever."""
+    script = Path(symbolic_worker.__file__)
+    worker = subprocess.Popen(
+        [sys.executable, "-P", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert int(worker.stdout.readline()) > 0
+    worker.stdout.close()
+    worker.stdin.write('[1, "2", "2"]\n')  # its input stays open
+    try:
+        assert worker.wait(30) == 0
+    finally:
+        worker.kill()
+        worker.stdin.close()
 
 
 def test_settings_and_lengths_are_checked():
