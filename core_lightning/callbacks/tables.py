@@ -151,7 +151,10 @@ def profile_table(seconds: Mapping[str, Mapping[str, float]], peers: Sequence[st
         rows.append([phase, *own, f"{spent:.2f}", percent(spent / total) if total else "–"])
     rows.append(["all", *[f"{sum(s.get(p, 0.0) for s in seconds.values()):.2f}" for p in peers], f"{total:.2f}", ""])
     columns = ["", *peers, "together", "share, percent"]
-    note = "Work done for all peers at once (verify, embed, reward, step) stands under together only."
+    note = (
+        "Work done for all peers at once (verify, embed, reward, step) stands under together only. "
+        "The seconds of peers that work at the same time overlap, so they may add up to more than a step."
+    )
     return Table(f"Seconds per step, mean of {steps} steps", columns, rows, note, emphasized=[len(rows) - 1])
 
 
