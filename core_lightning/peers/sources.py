@@ -11,6 +11,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -247,3 +248,8 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+if __name__ == "__main__":  # python -m core_lightning.peers.sources MODEL...: convert once, before the first run
+    for name in sys.argv[1:]:
+        print(f"{name}: {resolve(name).name_or_path}")
