@@ -33,7 +33,8 @@ _GLOBAL_RANDOM_STATE = threading.Lock()
 class ContinuousEngine(Engine):
     """Continuous batching on the peer's own network, made anew for every call so that no cache outlives it.
 
-    Without CUDA graphs: they would freeze the choice of tokens, which looks at the seeds.
+    Without CUDA graphs: they would freeze the choice of tokens, which looks at the seeds. Not every model of the library
+    can be run this way in every release (GPT-NeoX cannot in transformers 5.24); its error says so at the first sample.
 
     Raises:
         PeerSourceError: The library's paged attention does not compute this model.
