@@ -178,7 +178,9 @@ def on_their_devices(work: Callable[[Peer], Result], peers: Sequence[Peer], para
         for i in lane:
             results[i] = work(peers[i])
 
-    with ThreadPoolExecutor(len(order)) as pool:
-        list(pool.map(drive, order))
-    torch.set_num_threads(threads)  # the number is each thread's own, but new threads start with the last one set
+    try:
+        with ThreadPoolExecutor(len(order)) as pool:
+            list(pool.map(drive, order))
+    finally:
+        torch.set_num_threads(threads)  # the number is each thread's own, but new threads start with the last one set
     return [results[i] for i in range(len(peers))]

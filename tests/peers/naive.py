@@ -75,3 +75,16 @@ def naive_sample(peer: Peer, prompt: list[int], seed: int) -> tuple[list[int], l
             if int(token) in peer.stop_ids:
                 break
     return ids[len(prompt) :], logprobs
+
+
+def learn(peer: Peer, examples: Sequence[Scored], lr: float, steps: int = 4) -> list[float]:
+    """Raise the likelihood of some completions, with autograd and AdamW; the mean log-probability before each step."""
+    optimizer = torch.optim.AdamW(peer.adapter_parameters().values(), lr=lr)
+    values = []
+    for _ in range(steps):
+        logprobs, _, _ = peer.logprobs(examples)
+        values.append(float(logprobs.detach().mean()))
+        optimizer.zero_grad()
+        (-logprobs.mean()).backward()
+        optimizer.step()
+    return values

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from core_lightning.peers import LoraSettings, Peer, PeerConfig
 from core_lightning.peers.unpacking import unpacked
 from core_lightning.team import load_peers
-from naive import CPU, Scored, make_peer, naive_logits, wake_adapter
+from naive import CPU, Scored, learn, make_peer, naive_logits, wake_adapter
 
 SCORED = [Scored([5, 6, 7] * n, [9, 10, 30 + n, 2]) for n in (1, 2, 3)]
 
@@ -109,14 +109,7 @@ def test_adapters_are_float32_on_any_base_and_learn(
     assert all(p.requires_grad for p in parameters.values())
     trainable = {id(p) for p in peer.network.parameters() if p.requires_grad}
     assert trainable == {id(p) for p in parameters.values()}
-    optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3)
-    values = []
-    for _ in range(4):
-        logprobs, _, _ = peer.logprobs(SCORED)
-        values.append(float(logprobs.detach().mean()))
-        optimizer.zero_grad()
-        (-logprobs.mean()).backward()
-        optimizer.step()
+    values = learn(peer, SCORED, lr=1e-3)
     assert values == sorted(values)
     assert values[-1] > values[0] + 1e-3
 

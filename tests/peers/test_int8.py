@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from naive import Scored, make_peer
+from naive import Scored, learn, make_peer
 
 SCORED = [Scored([5, 6, 7], [9, 10, 2]), Scored([5, 6, 7] * 2, [9, 30, 31, 2])]
 
@@ -23,14 +23,7 @@ def test_an_adapter_learns_on_an_eight_bit_base(llama_folder: Path, dtype: str) 
     with torch.no_grad():
         difference = (peer.logprobs(SCORED, "reference")[0] - exact.logprobs(SCORED, "reference")[0]).abs().max()
     assert 1e-4 < difference < 1.0  # quantized, and near the model it was
-    optimizer = torch.optim.AdamW(peer.adapter_parameters().values(), lr=1e-2)
-    values = []
-    for _ in range(4):
-        logprobs, _, _ = peer.logprobs(SCORED)
-        values.append(float(logprobs.detach().mean()))
-        optimizer.zero_grad()
-        (-logprobs.mean()).backward()
-        optimizer.step()
+    values = learn(peer, SCORED, lr=1e-2)
     assert values == sorted(values)
     assert values[-1] > values[0] + 0.05
     one, other = peer.sample([[5, 6, 7]], [[1, 2]])[0]
