@@ -124,7 +124,8 @@ class PeerConfig:
     unpack_to_sample: bool = False
     """Sample from dense copies of 4-bit weights, dropped after each round: faster while they fit into memory."""
     score_batch_tokens: int = 16_384
-    """Micro-batches of the loss hold at most this many padded token positions."""
+    """Micro-batches of the loss keep at most this many token positions, padding included; a prompt's position that is
+    cached for one more completion counts as an eighth."""
 
     def __post_init__(self) -> None:
         _require(bool(self.model.strip()), "peers.<name>.model is empty; name a hub id, a folder or embedded/<name>")

@@ -78,6 +78,10 @@ def test_batches_stay_within_the_budget_and_waste_no_more_than_one_pass_each(
     assert sorted(i for b in batches for i in b) == list(range(len(sequences)))
     costs = [batch_tokens([sequences[i] for i in b], window, shared=shared) for b in batches]
     assert all(cost <= budget or len(b) == 1 for cost, b in zip(costs, batches, strict=True))
+    # Every completion has a copy of its prompt's keys and values, an eighth of what a computed position keeps.
+    copies = [len(b) * max(len(sequences[i].prompt_ids) for i in b) if shared else 0 for b in batches]
+    kept = [cost + copy / 8 for cost, copy in zip(costs, copies, strict=True)]
+    assert all(k <= budget or len(b) == 1 for k, b in zip(kept, batches, strict=True))
     alone = sum(batch_tokens([s], window, shared=shared) for s in sequences)
     # One sequence at a time computes no padding but shares nothing: the cut is never worse.
     assert sum(costs) + len(batches) * budget / 64 <= alone + len(sequences) * budget / 64
