@@ -117,5 +117,28 @@ ARMS: Mapping[str, Arm] = {
     "peer_trace_strong": Arm(
         "peer_trace at twice the weight", rounds=_cold_only(3), credit=_credit("peer_trace", imitation_weight=1.6)
     ),
+    "peer_trace_stronger": Arm(
+        "peer_trace at four times the weight", rounds=_cold_only(3), credit=_credit("peer_trace", imitation_weight=3.2)
+    ),
+    "peer_trace_logdet": Arm(
+        "peer_trace, with determinantal diversity",
+        rounds=_cold_only(3),
+        credit=_credit("peer_trace"),
+        rewards={"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
+    ),
+    # Wrong traces earn nothing, and the floor keeps groups that differ in diversity alone from full-size advantages.
+    "peer_trace_logdet_right": Arm(
+        "peer_trace, diversity of right traces, std floor 0.25",
+        rounds=_cold_only(3),
+        credit=_credit("peer_trace"),
+        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
+        rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
+    ),
+    "logdet_floor": Arm(
+        "both, with determinantal diversity, std floor 0.25",
+        credit=_credit("both"),
+        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
+        rewards=RESCUE | {"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
+    ),
     "solo_k6": Arm("each peer alone, GRPO with K 6", rounds=_cold_only(6), rewards={}, solo=True),
 }
