@@ -1,21 +1,20 @@
 r"""How fast the verifier is on ordinary answers, and how long a hostile one can hold it.
 
-    python benchmarks/verifier.py [--json out.json] [--ordinary 20000] [--hostile 1000] [--repetitions 5]
+    python -m benchmarks.verifier [--quick] [--ordinary 20000] [--hostile 1000]
 
 Ordinary: generated word-problem solutions with one of seven answer formats, half of them wrong. Hostile: distinct
 answers made to exhaust time, memory or the stack of a verifier; the first ones include the start of the worker process.
+The hostile ones take about half a second each.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import random
-import time
+from collections.abc import Sequence
+from functools import partial
 from itertools import cycle
-from pathlib import Path
 
+from benchmarks.measure import Report, parse, parser, seconds
 from core_lightning.answers import Verifier
 
 FORMATS = (
@@ -63,44 +62,32 @@ def hostile(count: int) -> list[str]:
     return [huge[i // 8 % 4](i) if i % 8 == 7 else next(small).format(i + 2) for i in range(count)]
 
 
-def spread(values: list[float], form: str) -> str:
-    """Minimum, median and maximum."""
-    ordered = sorted(values)
-    return " ".join(format(ordered[i], form).rjust(10) for i in (0, len(ordered) // 2, -1))
-
-
-def main() -> None:
+def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ordinary", type=int, default=20_000, help="completions a repetition")
-    parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--hostile", type=int, default=1_000, help="hostile completions; about 0.5 s each")
-    parser.add_argument("--json", type=Path, help="write the measurements here")
-    args = parser.parse_args()
-
-    rates: list[float] = []
+    parser_ = parser(__doc__)
+    parser_.add_argument("--ordinary", type=int, default=20_000, help="completions a round")
+    parser_.add_argument("--hostile", type=int, default=1_000, help="hostile completions; 0 leaves them out")
+    options = parse(parser_, args)
+    if options.quick:
+        options.ordinary, options.hostile = 500, 2
+    report = Report("verifier", options)
     with Verifier() as verifier:
-        for seed in range(args.repetitions):
-            completions, golds = ordinary(args.ordinary, seed)
-            start = time.perf_counter()
-            verifier.check(completions, golds, "number")
-            rates.append(args.ordinary / (time.perf_counter() - start))
-    seconds: list[float] = []
-    with Verifier() as verifier:
-        for completion in hostile(args.hostile):
-            start = time.perf_counter()
-            verifier.check([completion], [r"\sqrt{2}"], "math")
-            seconds.append(time.perf_counter() - start)
-        timeouts = verifier.timeouts
-
-    print(f"{'':28}{'min':>10} {'median':>10} {'max':>10}")
-    print(f"{'ordinary, comparisons/s':28}{spread(rates, '.0f')}")
-    if seconds:
-        print(f"{'hostile, seconds each':28}{spread(seconds, '.3f')}")
-        print(f"{len(seconds)} hostile answers in {sum(seconds):.0f} s, {timeouts} cut off")
-    if args.json:
-        report = {"python": platform.python_version(), "machine": platform.machine(), "ordinary_per_second": rates}
-        args.json.write_text(json.dumps({**report, "hostile_seconds": seconds, "hostile_timeouts": timeouts}, indent=1))
+        rates = []
+        for round_ in range(options.rounds):
+            completions, golds = ordinary(options.ordinary, round_)
+            rates.append(options.ordinary / seconds(partial(verifier.check, completions, golds, "number")))
+    report.add("ordinary answers", "comparisons", rates, "1/s", at_least=5_000)
+    if options.hostile:
+        with Verifier() as verifier:
+            took = [
+                seconds(partial(verifier.check, [completion], [r"\sqrt{2}"], "math"))
+                for completion in hostile(options.hostile)
+            ]
+            cut_off = verifier.timeouts
+        report.add("hostile answers", "each", took, "s")
+        report.add("hostile answers", "longest", [max(took)], "s", at_most=2)
+        report.add("hostile answers", f"cut off, of {len(took)}", [cut_off])
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -34,11 +34,10 @@ class Reader:
         self.name = name
         self.tokenizer: Any = load_tokenizer(source)
         self.chats = uses_chat(self.tokenizer, config, name)
-        self.room = config.generation.max_prompt_tokens
-        self.mend = f"raise peers.{name}.generation.max_prompt_tokens"
         context, new = context_tokens(source), config.generation.max_new_tokens
-        if context is not None and context - new < self.room:
-            self.room = context - new
+        self.room = config.generation.room(context)
+        self.mend = f"raise peers.{name}.generation.max_prompt_tokens"
+        if self.room < config.generation.max_prompt_tokens:
             self.mend = f"lower peers.{name}.generation.max_new_tokens, since the context has {context} tokens"
         if self.room < 1:
             raise PeerSourceError(

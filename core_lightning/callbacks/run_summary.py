@@ -1,7 +1,9 @@
-"""What a run did, printed when it ends: before and after, rescues to read, and where the time went."""
+"""What a run did, printed when it ends: before and after, rescues to read, where the time went, and what it cost."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,6 +36,11 @@ class RunSummary(StepHistory):
         if rescues < 0:
             raise ValueError(f"summary.rescues is {rescues}; set it to 0 or more")
         self.rescues = rescues
+        self._started = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Start the clock of the run, before any model is loaded."""
+        self._started = time.monotonic()
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print all tables."""
@@ -45,6 +52,7 @@ class RunSummary(StepHistory):
                 console.width = 120  # a log has no edge to wrap at
             for table in run_tables(trainer, self, list(pl_module.peer_configs), self.rescues):
                 console.print(to_rich(table))
+            console.print(cost(time.monotonic() - self._started), highlight=False)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Print what there is when the user stops the run."""
@@ -64,3 +72,15 @@ def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: 
             yield rescues_table(counts.rescues, rescues)
     if steps.columns["step"]:
         yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]))
+
+
+def cost(seconds: float) -> str:
+    """Wall time of a run and the most memory its process ever held, in one line; other ranks are not counted."""
+    minutes, rest = divmod(round(seconds), 60)
+    took = f"took {minutes}:{rest:02d}"
+    try:
+        import resource
+    except ImportError:  # Windows
+        return took
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{took}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GB of memory at the peak"

@@ -74,6 +74,10 @@ class GenerationSettings:
         )
         self._check_engine()
 
+    def room(self, context: int | None) -> int:
+        """Longest prompt in tokens: the setting, or what a context of so many tokens leaves beside a completion."""
+        return self.max_prompt_tokens if context is None else min(self.max_prompt_tokens, context - self.max_new_tokens)
+
     def _check_engine(self) -> None:
         _require(
             self.engine in ("native", "continuous", "vllm"),

@@ -174,8 +174,7 @@ class Peer(nn.Module):
     def room(self) -> int:
         """Longest prompt in tokens: the setting, or what the context leaves beside a completion."""
         context = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
-        limit = self.config.generation.max_prompt_tokens
-        return min(limit, context - self.config.generation.max_new_tokens) if context else limit
+        return self.config.generation.room(context)
 
     def cut(self, text: str, tokens: int) -> str:
         """The text's longest beginning of at most so many tokens."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import re
+import time
 from io import StringIO
 from pathlib import Path
 
@@ -91,6 +93,20 @@ def test_summary_prints_without_a_bar(tmp_path: Path, capsys: pytest.CaptureFixt
         "Seconds per step, mean of 12",
     ):
         assert part in printed
+
+
+def test_summary_ends_with_wall_time_and_peak_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.monotonic()
+    fit(tmp_path, ScriptedTeam(), RunSummary())
+    upper = time.monotonic() - start
+    last = capsys.readouterr().out.splitlines()[-1]
+    found = re.fullmatch(r"took (\d+):(\d\d), (\d+\.\d) GB of memory at the peak", last)
+    assert found is not None
+    assert 0 <= 60 * int(found[1]) + int(found[2]) <= upper + 0.5
+    status = Path("/proc/self/status")
+    if status.exists():  # the kernel's own count of the same, in another file
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**20  # type: ignore[index]
+        assert float(found[3]) == pytest.approx(peak, abs=0.1)
 
 
 def test_summary_of_a_run_without_evaluation_and_of_one_peer(
