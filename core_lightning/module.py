@@ -55,14 +55,15 @@ class CollaborativeReasoningModule(LightningModule):
 
     Args:
         peers: The team, by name.
-        rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is.
+        rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is. Unset,
+            three cold traces and no rescue round, because the default credit needs none.
         prompt: Templates of both rounds.
         rewards: Weighted reward terms by name; unset, the five terms with their published weights and a determinantal
             diversity term.
         embedder: Vectors for the terms that compare traces; unset, all-MiniLM-L6-v2 on the CPU.
         distance: How embeddings and operations are weighed in the trace distance.
         advantage: Baseline and scale of advantages.
-        credit: Which prompt a rescue is trained under.
+        credit: What a failed peer is taught; unset, the correct trace of another peer.
         objective: Policy loss; unset, GRPO.
         optimizer: Optimizer of all adapters, one parameter group per peer.
         schedule: Learning rate over training.
@@ -84,7 +85,6 @@ class CollaborativeReasoningModule(LightningModule):
 
     min_peers: ClassVar[int] = 2
     max_peers: ClassVar[int | None] = None
-    default_k_rescue: ClassVar[int] = 1
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class CollaborativeReasoningModule(LightningModule):
         # Checkpoints hold adapters only; on_load_checkpoint checks that none is missing.
         self.strict_loading = False
         self.peer_configs = dict(peers)
-        self.rounds = rounds or RoundSettings(k_rescue=self.default_k_rescue)
+        self.rounds = rounds or RoundSettings(k=3, k_rescue=0)
         self.prompt = prompt or PromptSettings()
         self.rewards = RewardModel(default_terms() if rewards is None else rewards)
         self.embedder = embedder or (MiniLMEmbedder() if self.rewards.needs_distance else None)
@@ -159,6 +159,13 @@ class CollaborativeReasoningModule(LightningModule):
         for name, least in (("updates_per_batch", 1), ("eval_samples", 1), ("max_nonfinite", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; set it to {least} or more")
+        if self.credit.mode in ("cold", "both", "adaptive") and not self.rounds.k_rescue:
+            raise ValueError(
+                f"credit.mode is {self.credit.mode}, which learns from rescues, but rounds.k_rescue is 0; set it to 1 or "
+                "more, or credit.mode to peer_trace"
+            )
+        if self.credit.mode in ("peer_trace", "own_trace") and self.rounds.k_rescue:
+            rank_zero_info(f"credit.mode {self.credit.mode} trains no rescues: they are sampled to be measured only")
         if self.max_grad_norm <= 0:
             raise ValueError(f"model.max_grad_norm is {self.max_grad_norm}; set it above 0")
 
@@ -341,6 +348,7 @@ class CollaborativeReasoningModule(LightningModule):
             report["grad_norm"] = float(nn.utils.clip_grad_norm_(parameters, self.max_grad_norm))
             # A rank's loss is its part of the sum over ranks, and what is logged is the mean over ranks.
             report["loss"] = report.get("loss", 0.0) * self.trainer.world_size
+            report["imitated"] = batches[name].imitation_totals.traces  # of all ranks
             if self._over_ranks(float(not math.isfinite(report["loss"] + report["grad_norm"]))) != [0]:
                 broken.append(name)
                 for parameter in parameters:
@@ -452,11 +460,10 @@ class CollaborativeReasoningModule(LightningModule):
 
 
 class SoloReasoningModule(CollaborativeReasoningModule):
-    """One peer and no rescue round: plain group-relative policy optimization, the equal-budget baseline."""
+    """One peer and nobody to learn from: plain group-relative policy optimization, the equal-budget baseline."""
 
     min_peers = 1
     max_peers = 1
-    default_k_rescue = 0
 
 
 class TrioReasoningModule(CollaborativeReasoningModule):

@@ -13,8 +13,9 @@ from core_lightning.objectives.advantages import GroupBy
 class AdvantageSettings:
     """How rewards become advantages."""
 
-    group_by: GroupBy = "problem"
-    """Which traces share a baseline: all of a ``problem`` (published), those of a ``peer``, or of a peer and ``round``."""
+    group_by: GroupBy = "round"
+    """Which traces share a baseline: all of a ``problem`` (published), those of a ``peer``, or of a peer and ``round``
+    (rescues in the baseline of failed cold traces push all of these down)."""
     normalize_std: bool = True
     """Divide by the group's standard deviation; off for Dr. GRPO."""
     std_floor: float = 1e-4

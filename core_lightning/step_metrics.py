@@ -28,7 +28,7 @@ def step_metrics(
         groups: The step's scored groups.
         peers: Names of all peers, so that every step has the same keys.
         terms: Reward statistics by ``<term>/<statistic>``.
-        updates: Each peer's loss, gradient norm and objective diagnostics.
+        updates: Each peer's loss, gradient norm, number of imitated traces and objective diagnostics.
         seconds: Wall-clock seconds by ``<phase>`` or ``<phase>/<peer>``.
 
     Returns:
@@ -56,7 +56,7 @@ def step_metrics(
         metrics[f"{prefix}/sampled_nll"] = _sampled_nll(own)
         spent = seconds.get(f"sample/{peer}", 0.0) + seconds.get(f"rescue/{peer}", 0.0)
         metrics[f"{prefix}/tokens_per_second"] = sum(len(t.token_ids) for t in own) / spent if spent else math.nan
-        for name in ("loss", "grad_norm", "kl", "entropy", "clip_fraction", "ratio"):
+        for name in ("loss", "grad_norm", "imitated", "kl", "entropy", "clip_fraction", "ratio"):
             metrics[f"{prefix}/{name}"] = updates.get(peer, {}).get(name, math.nan)
     metrics.update({f"reward/{name}": value for name, value in terms.items()})
     # All phases, also those that did not happen: ranks must log the same keys.

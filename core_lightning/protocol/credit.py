@@ -1,7 +1,8 @@
 """Which prompt a trace is trained under, and how: the step from judged groups to training examples.
 
-A cold trace is always a policy example under its own prompt. What a rescue is worth is the open question of the method,
-so it is a setting; ``hinted`` is the published reading.
+A cold trace is always a policy example under its own prompt. What a failed peer learns from one that succeeded is the
+open question of the method, so it is a setting; ``hinted`` is the published reading, the default what won in
+``benchmarks/learning``.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ CreditMode = Literal["hinted", "cold", "both", "peer_trace", "own_trace", "adapt
 
 @dataclass(frozen=True)
 class CreditSettings:
-    """What a rescue teaches."""
+    """What a failed peer is taught."""
 
-    mode: CreditMode = "hinted"
+    mode: CreditMode = "peer_trace"
     """``hinted``: policy gradient under the prompt with the hint (published). ``cold``: a correct rescue is imitated under
     the plain prompt. ``both``. ``peer_trace``: the teacher's own trace is imitated by the student that failed (no rescue
     sampling needed). ``own_trace``: a peer imitates its own correct cold trace (the control without cross-teaching).
     ``adaptive``: ``cold``, but ``peer_trace`` while the peer's running rescue rate is below ``adaptive_below``."""
     weight: float = 0.8
     """Weight of a rescue trace in the policy loss."""
-    imitation_weight: float = 0.8
+    imitation_weight: float = 1.6
     """Weight of an imitated trace."""
     importance_bound: float | None = None
     """Bounds the importance weight plain / hinted probability of an imitated rescue; unset, plain likelihood."""

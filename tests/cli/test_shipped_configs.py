@@ -1,5 +1,6 @@
 """Every shipped task and every published pair really trains, with tiny models of the same kind in their place."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from core_lightning import PeerConfig, SoloReasoningModule, schedule
 from core_lightning.callbacks.metrics_csv import read_metrics
 from core_lightning.main import main
+from core_lightning.rewards import published_terms
+from core_lightning.schedule import Schedule
 
 ROWS: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": "What is {i} + 1?", "answer": "It is one more.\n#### {j}"},
@@ -38,15 +42,16 @@ def rows(task: str, file: Path, n: int = 24) -> Path:
     return file
 
 
-def configs(task: str, pair: str | None) -> list[str]:
-    return [f"--config=configs/{task}.yaml", *([f"--config=configs/pairs/{pair}.yaml"] if pair else [])]
+def configs(task: str, pair: str | None, published: bool) -> list[str]:
+    overlays = ([f"pairs/{pair}"] if pair else []) + (["published"] if published else [])
+    return [f"--config=configs/{name}.yaml" for name in (task, *overlays)]
 
 
 @pytest.mark.parametrize(("task", "pair", "models"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
 def test_two_steps(task: str, pair: str | None, models: dict[str, str], tiny_folder: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = [
-        *configs(task, pair),
+        *configs(task, pair, published=task in ("math", "gpqa")),
         f"--data.path={rows(task, tmp_path / 'problems.jsonl')}",
         "--data.limit_train=null", "--data.limit_val=null", "--data.limit_test=null",
         "--model.embedder=HashingEmbedder",
@@ -77,12 +82,31 @@ def test_two_steps(task: str, pair: str | None, models: dict[str, str], tiny_fol
         assert all(torch.isfinite(w).all() for w in weights.values())
 
 
+def value_of(term: dict[str, Any]) -> tuple[str, float | Schedule]:
+    """The name of a reward term's class, and its weight as the object that the configuration describes."""
+    weight = term["weight"]
+    if isinstance(weight, dict):
+        weight = getattr(schedule, weight["class_path"].rsplit(".", 1)[-1])(**weight["init_args"])
+    return term["term"]["class_path"].rsplit(".", 1)[-1], weight
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math", "aime", "gpqa"])
+def test_a_task_has_the_projects_default_method(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *configs(task, None, published=False), "--print_config"])
+    settings = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    default = SoloReasoningModule({"a": PeerConfig("nano/a")})
+    for name in ("rounds", "credit", "advantage"):
+        assert settings[name] == dataclasses.asdict(getattr(default, name))
+    assert settings["rewards"] is None
+
+
 @pytest.mark.parametrize(("task", "pair", "models"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
-def test_the_recipe_is_the_published_one(
+def test_the_overlay_makes_the_recipe_the_published_one(
     task: str, pair: str | None, models: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["fit", *configs(task, pair), "--print_config"])
+        main(["fit", *configs(task, pair, published=True), "--print_config"])
     assert stop.value.code == 0
     config = yaml.safe_load(capsys.readouterr().out)
     settings, data = config["model"]["init_args"], config["data"]["init_args"]
@@ -105,6 +129,8 @@ def test_the_recipe_is_the_published_one(
     assert settings["max_grad_norm"] == 1.0
     assert settings["credit"] | {"mode": "hinted", "weight": 0.8} == settings["credit"]
     assert settings["advantage"]["group_by"] == "problem"
+    terms = {name: value_of(term) for name, term in settings["rewards"].items()}
+    assert terms == {name: (type(t.term).__name__, t.weight) for name, t in published_terms().items()}
     objective = settings["objective"]["init_args"]
     assert (objective["clip_low"], objective["clip_high"], objective["beta"]) == (0.2, 0.2, 0.04)
     assert (data["batch_size"], config["trainer"]["max_epochs"], config["seed_everything"]) == (4, 2, 42)

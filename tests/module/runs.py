@@ -15,8 +15,11 @@ from core_lightning.answers import Verdict, Verifier
 from core_lightning.data import JsonLines
 from core_lightning.objectives import GRPO
 from core_lightning.peers import GenerationSettings, LoraSettings
+from core_lightning.protocol.credit import CreditSettings
 from core_lightning.protocol.records import Group, Problem
+from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import Correctness, HashingEmbedder, WeightedTerm
+from core_lightning.settings import AdvantageSettings
 from counting_terms import Count
 
 GENERATION = GenerationSettings(max_new_tokens=10, temperature=1.0)
@@ -46,8 +49,11 @@ class Generous(Verifier):
 def build(
     peers: dict[str, PeerConfig], cls: type[CollaborativeReasoningModule] = CollaborativeReasoningModule, **options: Any
 ) -> CollaborativeReasoningModule:
-    """A module with a signal in every group; the answer also counts, so that there are rescues."""
+    """The two rounds as published, with a signal in every group; the answer also counts, so that there are rescues."""
     options = {
+        "rounds": None if cls.max_peers == 1 else RoundSettings(k=2, k_rescue=1),
+        "credit": CreditSettings("hinted"),
+        "advantage": AdvantageSettings("problem"),
         "rewards": {"correctness": WeightedTerm(Correctness()), "count": WeightedTerm(Count(), 0.3)},
         "embedder": HashingEmbedder(),
         "objective": GRPO(beta=0.0),

@@ -26,6 +26,27 @@ def pair(llama_folder: Path, neox_folder: Path) -> dict[str, PeerConfig]:
     return {"a": peer(llama_folder), "b": peer(neox_folder)}
 
 
+def test_by_default_a_failed_peer_imitates_the_trace_of_another_and_no_rescue_is_sampled(
+    pair: dict[str, PeerConfig], tmp_path: Path
+) -> None:
+    module, diary = build(pair, rounds=None, credit=None, advantage=None), Diary()
+    fit(module, tmp_path, diary)
+    taught = 0
+    for groups in [module.record.groups]:
+        for group in groups:
+            assert {t.round for t in group} == {"cold"}
+            assert [len(group.of(name)) for name in "ab"] == [3, 3]
+            taught += sum(group.failed_cold(n) and group.solved(o) for n, o in ("ab", "ba"))
+    assert taught  # or the next line says nothing
+    assert sum(diary.metrics[-1][f"train/{name}/imitated"] for name in "ab") == taught
+
+
+@pytest.mark.parametrize("mode", ["cold", "both", "adaptive"])
+def test_credit_for_rescues_without_a_rescue_round_is_refused(pair: dict[str, PeerConfig], mode: str) -> None:
+    with pytest.raises(ValueError, match=f"credit.mode is {mode}.*rounds.k_rescue is 0; set it to 1"):
+        build(pair, rounds=None, credit=CreditSettings(mode))
+
+
 # --- counting and learning ------------------------------------------------------------------------------------------------
 
 

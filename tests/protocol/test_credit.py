@@ -169,7 +169,7 @@ def test_only_imitated_rescues_carry_the_probabilities_they_were_sampled_with() 
 def test_policy_examples_can_be_dropped_but_not_what_is_imitated() -> None:
     group = Group(problem(), list(SITUATIONS["rescued"]))
     examples = assign_credit([group], "a", CreditSettings("both"), lambda text: FOREIGN, drop=lambda trace: True)
-    assert written(examples) == [("imitate", "cold", [12, 2], 0.8)]
+    assert written(examples) == [("imitate", "cold", [12, 2], 1.6)]
 
 
 def test_other_peers_traces_train_nobody_else() -> None:
