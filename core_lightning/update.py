@@ -32,6 +32,8 @@ class PeerBatch:
     imitation: list[FrozenBatch]
     policy_totals: Totals
     imitation_totals: Totals
+    beginning: list[int]
+    """What all prompts begin with, read once for all micro-batches."""
 
     def __bool__(self) -> bool:
         return bool(self.policy or self.imitation)
@@ -47,10 +49,11 @@ def freeze(
     # An example without advantage still feels the KL term and the entropy bonus; without them it only costs time.
     policy = [e for e in examples if not e.imitate and (need_reference or need_entropy or e.advantage != 0)]
     imitation = [e for e in examples if e.imitate]
+    beginning = peer.common_beginning([*policy, *imitation])
 
     def batches(part: list[Example], old: bool, reference: bool) -> list[FrozenBatch]:
         frozen = []
-        for indices in peer.micro_batches(part):
+        for indices in peer.micro_batches(part, len(beginning)):
             chosen = [part[i] for i in indices]
             with torch.no_grad():
                 frozen.append(
@@ -71,6 +74,7 @@ def freeze(
         # Examples without advantage count in the mean, whether or not they are computed.
         policy_totals=totals([e for e in examples if not e.imitate]),
         imitation_totals=totals(imitation),
+        beginning=beginning,
     )
 
 
@@ -95,38 +99,39 @@ def accumulate(
         for name, value in diagnostics.items():
             sums[name] = sums.get(name, 0.0) + float(value) * scale
 
-    for frozen in batch.policy:
-        examples = frozen.examples
-        logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.needs_entropy)
-        loss, diagnostics = objective(
-            logprobs,
-            frozen.old,
-            frozen.reference,
-            _column([e.advantage for e in examples], logprobs),
-            mask,
-            weights=_column([e.weight for e in examples], logprobs),
-            rescue=_column([e.rescue for e in examples], logprobs),
-            entropy=entropy,
-            total=batch.policy_totals,
-        )
-        backward(loss)
-        add(loss.detach(), diagnostics, _to_local_mean(batch.policy_totals, batch.policy))
-    for frozen in batch.imitation:
-        examples = frozen.examples
-        logprobs, _, mask = peer.logprobs(examples)
-        weights = _column([e.weight for e in examples], logprobs)
-        total = batch.imitation_totals
-        if credit.importance_bound is not None and all(e.sampled_logprobs is not None for e in examples):
-            sampled = _padded([e.sampled_logprobs or [] for e in examples], logprobs)
-            loss, diagnostics = bounded_importance_nll(
-                logprobs, sampled, mask, credit.importance_bound, weights=weights, total=total
+    with peer.reading(batch.beginning):
+        for frozen in batch.policy:
+            examples = frozen.examples
+            logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.needs_entropy)
+            loss, diagnostics = objective(
+                logprobs,
+                frozen.old,
+                frozen.reference,
+                _column([e.advantage for e in examples], logprobs),
+                mask,
+                weights=_column([e.weight for e in examples], logprobs),
+                rescue=_column([e.rescue for e in examples], logprobs),
+                entropy=entropy,
+                total=batch.policy_totals,
             )
-        else:
-            loss, diagnostics = nll(logprobs, mask, weights, total)
-        # A mean over few imitated traces must not weigh as much as a mean over all traces of the step.
-        share = total.traces / max(total.traces + batch.policy_totals.traces, 1.0)
-        backward(loss * share)
-        add(loss.detach() * share, diagnostics, _to_local_mean(total, batch.imitation))
+            backward(loss)
+            add(loss.detach(), diagnostics, _to_local_mean(batch.policy_totals, batch.policy))
+        for frozen in batch.imitation:
+            examples = frozen.examples
+            logprobs, _, mask = peer.logprobs(examples)
+            weights = _column([e.weight for e in examples], logprobs)
+            total = batch.imitation_totals
+            if credit.importance_bound is not None and all(e.sampled_logprobs is not None for e in examples):
+                sampled = _padded([e.sampled_logprobs or [] for e in examples], logprobs)
+                loss, diagnostics = bounded_importance_nll(
+                    logprobs, sampled, mask, credit.importance_bound, weights=weights, total=total
+                )
+            else:
+                loss, diagnostics = nll(logprobs, mask, weights, total)
+            # A mean over few imitated traces must not weigh as much as a mean over all traces of the step.
+            share = total.traces / max(total.traces + batch.policy_totals.traces, 1.0)
+            backward(loss * share)
+            add(loss.detach() * share, diagnostics, _to_local_mean(total, batch.imitation))
     return sums
 
 

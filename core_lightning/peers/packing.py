@@ -60,7 +60,7 @@ class _Batch:
 
 
 def micro_batches(
-    sequences: Sequence[Sequenced], budget: int, window: int | None = None, *, shared: bool = True
+    sequences: Sequence[Sequenced], budget: int, window: int | None = None, *, shared: bool = True, given: int = 0
 ) -> list[list[int]]:
     """Indices of the sequences of each micro-batch, cut in the way that leaves least to compute.
 
@@ -69,6 +69,7 @@ def micro_batches(
         budget: Token positions a batch may keep for its gradient, padding included; a longer sequence stands alone.
         window: The model's sliding window; a common beginning is only shared within it.
         shared: Prompts are read once, not once for every completion.
+        given: So many first tokens are the same in all prompts and run before; no batch computes them.
     """
     orders: list[Callable[[Sequenced], tuple]] = [
         # Alphabetically, equal beginnings stand together; by length of the prompt or of the whole, little is padding.
@@ -83,13 +84,13 @@ def micro_batches(
             alone = _Batch(sequences[i].prompt_ids).joined_by(i, sequences[i])
             together = batches[-1].joined_by(i, sequences[i]) if batches else None
             if together is not None and _kept(together, window, shared) <= budget:
-                cost = _cost(together, window, shared)
-                apart = _cost(batches[-1], window, shared) + _cost(alone, window, shared) + budget * _PASS
+                cost = _cost(together, window, shared, given)
+                apart = _cost(batches[-1], window, shared, given) + _cost(alone, window, shared, given) + budget * _PASS
                 if cost <= apart:
                     batches[-1] = together
                     continue
             batches.append(alone)
-        cuts.append((sum(_cost(b, window, shared) + budget * _PASS for b in batches), batches))
+        cuts.append((sum(_cost(b, window, shared, given) + budget * _PASS for b in batches), batches))
     return [batch.indices for batch in min(cuts, key=lambda cut: cut[0])[1]]
 
 
@@ -101,10 +102,12 @@ def batch_tokens(sequences: Sequence[Sequenced], window: int | None = None, *, s
     return _cost(batch, window, shared)
 
 
-def _cost(batch: _Batch, window: int | None, shared: bool) -> int:
+def _cost(batch: _Batch, window: int | None, shared: bool, given: int = 0) -> int:
     rows = len(batch.indices)
     if not shared:
         return rows * (batch.longest_prompt + batch.longest_completion)
+    if given:
+        return len(batch.prompts) * (batch.longest_prompt - given) + rows * batch.longest_completion
     prefix = len(batch.prefix) if len(batch.prompts) > 1 and len(batch.prefix) >= SHORTEST_PREFIX else 0
     if window is not None and batch.longest_prompt + batch.longest_completion > window:
         prefix = 0

@@ -27,7 +27,7 @@ from core_lightning.peers.loading import (
     turn_end_id,
 )
 from core_lightning.peers.packing import Sequenced, micro_batches
-from core_lightning.peers.prefill import completion_hidden, padded_hidden
+from core_lightning.peers.prefill import Beginning, can_begin, completion_hidden, padded_hidden, shared_prefix
 from core_lightning.peers.scoring import LogitHead, token_logprobs
 from core_lightning.peers.unpacking import unpacked
 from core_lightning.protocol.prompts import Prompt
@@ -78,6 +78,7 @@ class Peer(nn.Module):
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         self._check_head()
         self._synced: list[int] | None = None  # the state of the adapter that the engine has
+        self._beginning: Beginning | None = None
         self.engine = make_engine(
             config.generation.engine,
             Rig(
@@ -209,11 +210,37 @@ class Peer(nn.Module):
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 
-    def micro_batches(self, sequences: Sequence[Sequenced]) -> list[list[int]]:
-        """Indices cut by the token budget, in the way that leaves least to compute."""
-        window = getattr(self._backbone.config.get_text_config(), "sliding_window", None)
+    def micro_batches(self, sequences: Sequence[Sequenced], given: int = 0) -> list[list[int]]:
+        """Indices cut by the token budget, in the way that leaves least to compute; ``given`` tokens are run before."""
         shared = not self.config.gradient_checkpointing
-        return micro_batches(sequences, self.config.score_batch_tokens, window, shared=shared)
+        return micro_batches(sequences, self.config.score_batch_tokens, self._window, shared=shared, given=given)
+
+    def common_beginning(self, sequences: Sequence[Sequenced]) -> list[int]:
+        """First tokens of all prompts that :meth:`reading` can run once; empty where that does not pay."""
+        prompts = list({tuple(s.prompt_ids): s.prompt_ids for s in sequences}.values())
+        # Gradient checkpointing recomputes layers, which a cache would be filled by twice.
+        if not prompts or self.config.gradient_checkpointing or not can_begin(self._backbone):
+            return []
+        shared = shared_prefix(prompts, self._window, max(len(s.token_ids) for s in sequences))
+        return prompts[0][:shared]
+
+    @contextmanager
+    def reading(self, beginning: Sequence[int]) -> Iterator[None]:
+        """Score with gradients the sequences of several batches, with what all their prompts begin with run once.
+
+        Gradients reach the adapter in full only when the context is left.
+        """
+        if not beginning:
+            yield
+            return
+        self._set_mode(training=True)
+        with self.policy("own"):
+            self._beginning = Beginning(self._backbone, beginning)
+        try:
+            yield
+            self._beginning.backward()
+        finally:
+            self._beginning = None
 
     def logprobs(
         self, sequences: Sequence[Sequenced], policy: Policy = "own", *, entropy_grad: bool = False
@@ -232,10 +259,13 @@ class Peer(nn.Module):
         prompts, completions = [s.prompt_ids for s in sequences], [s.token_ids for s in sequences]
         training = torch.is_grad_enabled()
         self._set_mode(training=training)
-        # Gradient checkpointing recomputes layers, which a cache would be filled by twice.
-        hidden_states = padded_hidden if training and self.config.gradient_checkpointing else completion_hidden
+        inputs = (self._backbone, prompts, completions, self.tokenizer.pad_token_id)
         with self.policy(policy):
-            hidden, completion = hidden_states(self._backbone, prompts, completions, self.tokenizer.pad_token_id)
+            if training and self.config.gradient_checkpointing:
+                hidden, completion = padded_hidden(*inputs)
+            else:
+                read = self._beginning if training and policy == "own" else None
+                hidden, completion = completion_hidden(*inputs, read if read and read.starts(prompts) else None)
         targets = torch.tensor([t for c in completions for t in c], device=self.device)
         flat, flat_entropy = token_logprobs(
             hidden[completion], targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad
@@ -246,6 +276,10 @@ class Peer(nn.Module):
             shape.masked_scatter(completion, flat_entropy),
             completion,
         )
+
+    @property
+    def _window(self) -> int | None:
+        return getattr(self._backbone.config.get_text_config(), "sliding_window", None)
 
     @property
     def _backbone(self) -> Any:

@@ -37,7 +37,64 @@ class Prefilled:
         return Prefilled(self.cache, self.mask[rows], self.last[rows], self.lengths[rows])
 
 
-def prefill(backbone: Any, prompts: Sequence[Sequence[int]], pad_id: int, completion: int) -> Prefilled:
+class Beginning:
+    """What several batches begin with, run once for all of them.
+
+    The batches see its keys and values as leaves, which collect their gradients; :meth:`backward` lets these flow on into
+    the adapter. So a small batch costs no second pass over the few-shot examples.
+
+    Args:
+        backbone: A transformers model without its head.
+        token_ids: The first tokens of every prompt that will be filled in.
+    """
+
+    def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
+        from transformers import DynamicCache
+
+        self.token_ids = list(token_ids)
+        cache: Any = DynamicCache(config=backbone.config.get_text_config())
+        backbone(
+            input_ids=torch.tensor([self.token_ids], device=backbone.device), past_key_values=cache, use_cache=True
+        )
+        self._states: list[tuple[Any, Any]] = [(layer.keys, layer.values) for layer in cache.layers]
+        self._leaves = [tuple(s.detach().requires_grad_(s.requires_grad) for s in pair) for pair in self._states]
+
+    def starts(self, prompts: Sequence[Sequence[int]]) -> bool:
+        """Whether all prompts begin with it and go on."""
+        n = len(self.token_ids)
+        return all(len(p) > n and list(p[:n]) == self.token_ids for p in prompts)
+
+    def fill(self, cache: Any, rows: int) -> None:
+        """Put it at the start of every row of an empty cache."""
+        for i, (keys, values) in enumerate(self._leaves):
+            cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+
+    def backward(self) -> None:
+        """Pass on the gradients that the batches have left."""
+        pairs = [
+            (state, leaf.grad)
+            for states, leaves in zip(self._states, self._leaves, strict=True)
+            for state, leaf in zip(states, leaves, strict=True)
+            if leaf.grad is not None
+        ]
+        if pairs:
+            torch.autograd.backward([state for state, _ in pairs], [grad for _, grad in pairs])
+
+
+def can_begin(backbone: Any) -> bool:
+    """Whether every layer keeps keys and values of its own, which a :class:`Beginning` hands on."""
+    config = backbone.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "num_kv_shared_layers", 0)
+
+
+def prefill(
+    backbone: Any,
+    prompts: Sequence[Sequence[int]],
+    pad_id: int,
+    completion: int,
+    beginning: Beginning | None = None,
+) -> Prefilled:
     """Run prompts through a model.
 
     Args:
@@ -45,13 +102,16 @@ def prefill(backbone: Any, prompts: Sequence[Sequence[int]], pad_id: int, comple
         prompts: Token ids of each prompt.
         pad_id: Fills shorter prompts; it is masked.
         completion: Tokens that will follow at most.
+        beginning: What all of these prompts begin with, if that has been run.
     """
     from transformers import DynamicCache
 
     device, config = backbone.device, backbone.config.get_text_config()
     cache = DynamicCache(config=config)
-    shared = shared_prefix(prompts, getattr(config, "sliding_window", None), completion)
-    if shared:
+    if beginning is not None:
+        shared = len(beginning.token_ids)
+        beginning.fill(cache, len(prompts))
+    elif shared := shared_prefix(prompts, getattr(config, "sliding_window", None), completion):
         backbone(input_ids=torch.tensor([prompts[0][:shared]], device=device), past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(prompts))
     rest = [list(p[shared:]) for p in prompts]
@@ -83,7 +143,11 @@ def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completi
 
 
 def completion_hidden(
-    backbone: Any, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], pad_id: int
+    backbone: Any,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[int]],
+    pad_id: int,
+    beginning: Beginning | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hidden states that predict each completion token.
 
@@ -92,6 +156,7 @@ def completion_hidden(
         prompts: Prompt of each completion; equal prompts are run once.
         completions: Token ids, at least one each.
         pad_id: Fills shorter rows; it is masked.
+        beginning: What all of these prompts begin with, if that has been run.
 
     Returns:
         ``Tensor[completions, tokens, d]`` and its ``bool Tensor[completions, tokens]`` mask of real tokens.
@@ -101,7 +166,7 @@ def completion_hidden(
     rows = torch.tensor([places.setdefault(tuple(p), len(places)) for p in prompts], device=device)
     lengths = torch.tensor([len(c) for c in completions], device=device)
     longest = int(lengths.max())
-    start = prefill(backbone, list(places), pad_id, longest).spread(rows)
+    start = prefill(backbone, list(places), pad_id, longest, beginning).spread(rows)
     columns = torch.arange(longest, device=device)
     mask = columns < lengths[:, None]
     if longest == 1:

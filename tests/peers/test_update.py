@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,36 @@ def test_the_loss_is_the_formula_over_the_whole_step(neox_folder: Path) -> None:
     assert report["loss"] == pytest.approx(float(loss.detach()), rel=1e-4)
     for name, parameter in peer.adapter_parameters().items():
         torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "neox", "gemma3", "gemma2", "gpt2", "phi3", "mistral3"])
+def test_what_all_prompts_begin_with_is_read_once_with_its_gradient(
+    tiny_folder: Callable[[str], Path], family: str
+) -> None:
+    beginning = [5 + i % 20 for i in range(25)]
+    batch = [
+        Example([*beginning, i], [9 + i, 10, 2 + i], advantage=1.0 - i, imitate=i == 3, rescue=i == 3)
+        for i in range(5)
+    ]
+    peer = make_peer(tiny_folder(family))
+    read: list[int] = []
+    hook = peer._backbone.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    grads, _, parts = gradients(peer, GRPO(beta=0.0), budget=1, batch=batch)
+    hook.remove()
+    assert parts == 4  # the one without advantage is left out
+    # The beginning, then for each part what is left of the prompt, and its completion but for the last token. Sliding
+    # windows of eight have no room for it.
+    assert read == ([26, 2] * 4 if family in ("gemma2", "gemma3") else [25, *[1, 2] * 4])
+    peer.zero_grad()
+    for e in batch:
+        logp = naive_logprobs(peer, Scored(e.prompt_ids, e.token_ids), 0.8)[0].mean()
+        # GRPO without KL at ratio 1 over the four policy traces; the imitated one as a fifth of all.
+        (-logp / 5 if e.imitate else -logp * e.advantage / 4).backward()
+    for name, parameter in peer.adapter_parameters().items():
+        torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)
+    assert sum(g.abs().sum() for g in grads.values()) > 1e-2
 
 
 def test_examples_without_advantage_are_skipped_but_counted(llama_folder: Path) -> None:
