@@ -111,12 +111,12 @@ class CoreCLI(LightningCLI):
             kwargs["callbacks"] = [*(config.trainer.get("callbacks") or []), RescueProgressBar()]
         if config.trainer.get("logger") is None:
             kwargs.setdefault("logger", MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()))
-        if config.trainer.get("enable_checkpointing") is not False:
-            return super().instantiate_trainer(**kwargs)
-        # Lightning refuses a checkpoint callback together with this setting, and ours is always configured.
-        trainer = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
-        kept = [c for c in trainer.callbacks if not isinstance(c, AdapterCheckpoint)]  # type: ignore[attr-defined]
-        trainer.callbacks = kept  # type: ignore[attr-defined]
+        # Lightning refuses a checkpoint callback without this setting, and ours is always configured.
+        trainer: Any = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
+        if config.trainer.get("enable_checkpointing") is False:
+            trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, AdapterCheckpoint)]
+        # The bar comes last: it shows what the others have counted in the same step.
+        trainer.callbacks.sort(key=lambda callback: isinstance(callback, RescueProgressBar))
         return trainer
 
 

@@ -108,8 +108,7 @@ def test_what_all_prompts_begin_with_is_read_once_with_its_gradient(
 ) -> None:
     beginning = [5 + i % 20 for i in range(25)]
     batch = [
-        Example([*beginning, i], [9 + i, 10, 2 + i], advantage=1.0 - i, imitate=i == 3, rescue=i == 3)
-        for i in range(5)
+        Example([*beginning, i], [9 + i, 10, 2 + i], advantage=1.0 - i, imitate=i == 3, rescue=i == 3) for i in range(5)
     ]
     peer = make_peer(tiny_folder(family))
     read: list[int] = []
