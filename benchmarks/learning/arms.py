@@ -31,7 +31,7 @@ class Arm:
     about: str
     """One line for the tables."""
     rounds: RoundSettings = field(default_factory=lambda: RoundSettings(k=3, k_rescue=2))
-    credit: CreditSettings = field(default_factory=CreditSettings)
+    credit: CreditSettings = field(default_factory=lambda: _credit("hinted"))
     advantage: AdvantageSettings = field(default_factory=lambda: AdvantageSettings(group_by="peer"))
     rewards: Mapping[str, WeightedTerm] = field(default_factory=lambda: RESCUE)
     """Terms besides correctness."""
@@ -52,7 +52,8 @@ def _rescued(**options: object) -> RoundSettings:
 
 
 def _credit(mode: str, **options: object) -> CreditSettings:
-    return CreditSettings(mode=mode, **options)  # type: ignore[arg-type]
+    # Written out: a result must not change its meaning when the library's default does.
+    return CreditSettings(**{"mode": mode, "weight": 0.8, "imitation_weight": 0.8, **options})  # type: ignore[arg-type]
 
 
 BY_ROUND = AdvantageSettings(group_by="round")
@@ -121,16 +122,16 @@ ARMS: Mapping[str, Arm] = {
         "peer_trace at four times the weight", rounds=_cold_only(3), credit=_credit("peer_trace", imitation_weight=3.2)
     ),
     "peer_trace_logdet": Arm(
-        "peer_trace, with determinantal diversity",
+        "peer_trace at twice the weight, with determinantal diversity",
         rounds=_cold_only(3),
-        credit=_credit("peer_trace"),
+        credit=_credit("peer_trace", imitation_weight=1.6),
         rewards={"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
     ),
     # Wrong traces earn nothing, and the floor keeps groups that differ in diversity alone from full-size advantages.
     "peer_trace_logdet_right": Arm(
-        "peer_trace, diversity of right traces, std floor 0.25",
+        "peer_trace at twice the weight, diversity of right traces, std floor 0.25",
         rounds=_cold_only(3),
-        credit=_credit("peer_trace"),
+        credit=_credit("peer_trace", imitation_weight=1.6),
         advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
         rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
     ),
