@@ -58,8 +58,8 @@ class CollaborativeReasoningModule(LightningModule):
         rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is. Unset,
             three cold traces and no rescue round, because the default credit needs none.
         prompt: Templates of both rounds.
-        rewards: Weighted reward terms by name; unset, the five terms with their published weights and a determinantal
-            diversity term.
+        rewards: Weighted reward terms by name; unset, correctness without partial credit, determinantal diversity
+            among right traces, and a bonus for rescues.
         embedder: Vectors for the terms that compare traces; unset, all-MiniLM-L6-v2 on the CPU.
         distance: How embeddings and operations are weighed in the trace distance.
         advantage: Baseline and scale of advantages.

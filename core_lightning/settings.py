@@ -18,8 +18,9 @@ class AdvantageSettings:
     (rescues in the baseline of failed cold traces push all of these down)."""
     normalize_std: bool = True
     """Divide by the group's standard deviation; off for Dr. GRPO."""
-    std_floor: float = 1e-4
-    """Smallest divisor, in units of reward."""
+    std_floor: float = 0.25
+    """Smallest divisor, in units of reward (published: 1e-4). Below it, groups that differ in diversity alone would get
+    advantages as large as those of right against wrong."""
     mask_no_signal: bool = False
     """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone."""
     mask_truncated: bool = False

@@ -32,7 +32,7 @@ class Arm:
     """One line for the tables."""
     rounds: RoundSettings = field(default_factory=lambda: RoundSettings(k=3, k_rescue=2))
     credit: CreditSettings = field(default_factory=lambda: _credit("hinted"))
-    advantage: AdvantageSettings = field(default_factory=lambda: AdvantageSettings(group_by="peer"))
+    advantage: AdvantageSettings = field(default_factory=lambda: AdvantageSettings("peer", std_floor=1e-4))
     rewards: Mapping[str, WeightedTerm] = field(default_factory=lambda: RESCUE)
     """Terms besides correctness."""
     solo: bool = False
@@ -56,7 +56,7 @@ def _credit(mode: str, **options: object) -> CreditSettings:
     return CreditSettings(**{"mode": mode, "weight": 0.8, "imitation_weight": 0.8, **options})  # type: ignore[arg-type]
 
 
-BY_ROUND = AdvantageSettings(group_by="round")
+BY_ROUND = AdvantageSettings("round", std_floor=1e-4)
 
 ARMS: Mapping[str, Arm] = {
     "base": Arm("no training", trained=False),
@@ -75,17 +75,19 @@ ARMS: Mapping[str, Arm] = {
     "hinted_by_round": Arm("hinted, a baseline per round", advantage=BY_ROUND),
     "own_trace": Arm("a peer imitates its own correct trace", rounds=_cold_only(3), credit=_credit("own_trace")),
     "joint": Arm(
-        "no rescue round, one baseline for all peers", rounds=_cold_only(3), advantage=AdvantageSettings("problem")
+        "no rescue round, one baseline for all peers",
+        rounds=_cold_only(3),
+        advantage=AdvantageSettings("problem", std_floor=1e-4),
     ),
     "both_by_problem": Arm(
         "both, one baseline for all traces of a problem",
         credit=_credit("both"),
-        advantage=AdvantageSettings("problem"),
+        advantage=AdvantageSettings("problem", std_floor=1e-4),
     ),
     "published": Arm(
         "K 2, K' 1, hinted, one baseline, all published terms",
         rounds=RoundSettings(k=2, k_rescue=1),
-        advantage=AdvantageSettings("problem"),
+        advantage=AdvantageSettings("problem", std_floor=1e-4),
         rewards={name: term for name, term in published_terms().items() if name != "correctness"},
     ),
     "students_all": Arm(

@@ -128,7 +128,7 @@ def test_the_overlay_makes_the_recipe_the_published_one(
     assert (settings["schedule"]["shape"], settings["schedule"]["warmup"]) == ("cosine", 0.1)
     assert settings["max_grad_norm"] == 1.0
     assert settings["credit"] | {"mode": "hinted", "weight": 0.8} == settings["credit"]
-    assert settings["advantage"]["group_by"] == "problem"
+    assert (settings["advantage"]["group_by"], settings["advantage"]["std_floor"]) == ("problem", 1e-4)
     terms = {name: value_of(term) for name, term in settings["rewards"].items()}
     assert terms == {name: (type(t.term).__name__, t.weight) for name, t in published_terms().items()}
     objective = settings["objective"]["init_args"]

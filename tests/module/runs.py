@@ -53,7 +53,7 @@ def build(
     options = {
         "rounds": None if cls.max_peers == 1 else RoundSettings(k=2, k_rescue=1),
         "credit": CreditSettings("hinted"),
-        "advantage": AdvantageSettings("problem"),
+        "advantage": AdvantageSettings("problem", std_floor=1e-4),
         "rewards": {"correctness": WeightedTerm(Correctness()), "count": WeightedTerm(Count(), 0.3)},
         "embedder": HashingEmbedder(),
         "objective": GRPO(beta=0.0),

@@ -140,11 +140,14 @@ def test_no_opinion_makes_the_reward_unknown() -> None:
 
 def test_the_published_diversity_is_reported_as_identically_zero_and_the_default_is_not() -> None:
     texts = ["3 + 4 = 7", "half of 14", "count up from 3", "12 - 5", "guess", "4 + 3 = 7"]
-    batch = [group(*[trace(text=t) for t in texts]) for _ in range(3)]
+    batch = [group(*[trace(text=t, correct=True) for t in texts]) for _ in range(3)]
     for terms, zero_groups in ((published_terms(), 1.0), (default_terms(), 0.0)):
         report = RewardModel(terms).score(batch, 0.0, StepDistances(batch, HashingEmbedder()))
         assert report["diversity/zero_groups"] == zero_groups
     assert report["diversity/nonzero"] == 1.0
+    wrong = [group(*[trace(text=t) for t in texts])]
+    report = RewardModel(default_terms()).score(wrong, 0.0, StepDistances(wrong, HashingEmbedder()))
+    assert report["diversity/zero_groups"] == 1.0  # a group without a right trace stays without a signal
 
 
 def test_the_cold_round_is_scored_alone_and_then_the_full_group() -> None:
