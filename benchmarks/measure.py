@@ -181,7 +181,7 @@ class Report:
         file = self.options.out / f"{self.name}{'.quick' if self.options.quick else ''}.json"
         document = {
             "benchmark": self.name,
-            "options": {k: str(v) if isinstance(v, Path) else v for k, v in vars(self.options).items() if k != "out"},
+            "options": {k: v for k, v in vars(self.options).items() if not isinstance(v, Path)},
             "environment": environment(),
             "rows": [asdict(row) for row in self.rows],
         }
