@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-#: Logits of one chunk, in numbers: 2**23 floats are 32 MiB.
-CHUNK_ELEMENTS = 1 << 23
+from core_lightning.peers.products import frozen_linear
+
+#: Logits of one chunk, in numbers: 2**24 floats are 64 MiB, and a chunk takes three times that. Smaller chunks are slower:
+#: every one of them reads the head twice.
+CHUNK_ELEMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,20 @@ class LogitHead:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """``float32 Tensor[n, vocabulary]`` for ``hidden: Tensor[n, d]``."""
-        raw = nn.functional.linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
+        raw = frozen_linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
         if self.scale != 1.0:
             raw = raw * self.scale
         return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
 
-    def pull_back(self, grad: Tensor, logits: Tensor) -> Tensor:
-        """Gradient with respect to the hidden states, given one with respect to the logits."""
-        if self.softcap is not None:
-            grad = grad * (1 - (logits / self.softcap) ** 2)
+    def pull_back(self, grad: Tensor, bend: Tensor | None) -> Tensor:
+        """Gradient with respect to the hidden states, given one with respect to the logits and their :meth:`bend`."""
+        if bend is not None:
+            grad = grad * bend
         return (grad.to(self.weight.dtype) @ self.weight).float() * self.scale
+
+    def bend(self, logits: Tensor) -> Tensor | None:
+        """Slope of the softcap at these logits, ``None`` without one."""
+        return None if self.softcap is None else 1 - (logits / self.softcap) ** 2
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -61,17 +68,27 @@ class _TokenLogprobs(torch.autograd.Function):
         entropy_slope = hidden.new_empty(hidden.shape, dtype=torch.float32) if keep and entropy_grad else None
         for start in range(0, n, rows):
             part = slice(start, start + rows)
+            target = targets[part, None]
             logits = head.logits(hidden[part])
-            logp = torch.log_softmax(logits / temperature, dim=-1)
-            logprobs[part] = logp.gather(-1, targets[part, None]).squeeze(-1)
-            p = logp.exp()
-            entropy[part] = -(p * logp).sum(-1)
-            if entropy_slope is not None:
-                entropy_slope[part] = head.pull_back(-p * (logp + entropy[part, None]), logits) / temperature
+            bend = head.bend(logits) if keep else None
+            # In place from here on: the chunk is as large as the memory it may take.
+            logits.div_(temperature)
+            logits -= logits.amax(-1, keepdim=True)
+            at_target = logits.gather(-1, target)
+            p = logits.exp()
+            total = p.sum(-1, keepdim=True)
+            p /= total
+            logprobs[part] = (at_target - total.log()).squeeze(-1)
+            if entropy_slope is None:
+                entropy[part] = total.log().squeeze(-1) - logits.mul_(p).sum(-1)
+            else:
+                logp = logits.sub_(total.log())
+                entropy[part] = -(p * logp).sum(-1)
+                entropy_slope[part] = head.pull_back(-p * (logp + entropy[part, None]), bend) / temperature
             if slope is not None:
                 grad = p.neg_()
-                grad.scatter_add_(-1, targets[part, None], torch.ones_like(targets[part, None], dtype=grad.dtype))
-                slope[part] = head.pull_back(grad, logits) / temperature
+                grad.scatter_add_(-1, target, torch.ones_like(target, dtype=grad.dtype))
+                slope[part] = head.pull_back(grad, bend) / temperature
         ctx.save_for_backward(slope, entropy_slope)
         ctx.dtype = hidden.dtype
         if not entropy_grad:
