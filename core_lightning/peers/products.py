@@ -1,8 +1,7 @@
-"""Products with frozen float32 weights on a CPU, through oneDNN.
+"""Products with a frozen weight that is as wide as the vocabulary.
 
-A decoding step multiplies every weight by a few rows only. The BLAS that ``nn.functional.linear`` calls is made for many
-rows: with 8 rows and two threads it took up to 2.6 times as long as oneDNN for a head of 262k words.
-Everywhere else (other types, other devices, gradients) the product is ``nn.functional.linear``.
+The BLAS behind ``nn.functional.linear`` is made for many rows; decoding and scoring multiply such a weight by a few dozen
+rows at a time, and there oneDNN reads a float32 weight on a CPU sooner.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 
 def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x W^T + b`` for a weight that gets no gradient.
+    """``x W^T + b`` for a weight that gets no gradient: ``nn.functional.linear``, or oneDNN where that is faster.
 
     Args:
         x: ``Tensor[..., in]``, of the weight's type.
@@ -22,16 +21,9 @@ def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     Returns:
         ``Tensor[..., out]``.
     """
-    if has_kernel(weight) and not (torch.is_grad_enabled() and x.requires_grad):
-        return _onednn(x, weight, bias)
-    return nn.functional.linear(x, weight, bias)
-
-
-def has_kernel(weight: Tensor) -> bool:
-    """Whether oneDNN multiplies by this weight."""
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-
-
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    gradient = torch.is_grad_enabled() and x.requires_grad  # the kernel has no backward pass
+    onednn = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    if gradient or not onednn:
+        return nn.functional.linear(x, weight, bias)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from core_lightning.peers.products import frozen_linear
 
-#: Logits of one chunk, in numbers: 2**24 floats are 64 MiB, and a chunk takes three times that. Smaller chunks are slower:
-#: every one of them reads the head twice.
+#: Logits of one chunk, in numbers: 2**24 floats are 64 MiB, and two more tensors of that size live beside them. Every chunk
+#: reads the head twice, so smaller ones are slower.
 CHUNK_ELEMENTS = 1 << 24
 
 
