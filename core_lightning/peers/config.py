@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, get_args
 
 Quantization = Literal["nf4", "int8", "none"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 PromptStyle = Literal["auto", "chat", "plain"]
 EngineName = Literal["native", "continuous", "vllm"]
+SamplingWeights = Literal["own", "dense", "half"]
 
 #: Projections of attention and feed-forward, as in the published recipe.
 ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -125,8 +126,9 @@ class PeerConfig:
     """``chat`` uses the tokenizer's chat template, ``plain`` a text prompt; ``auto`` chats if there is a template."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
-    unpack_to_sample: bool = False
-    """Sample from dense copies of 4-bit weights, dropped after each round: faster while they fit into memory."""
+    sampling_weights: SamplingWeights = "own"
+    """What sampling reads: the layers' ``own`` weights; ``dense`` copies, unpacked and arranged for few rows, made for a
+    round and dropped; or ``half``, float16 copies made once and kept, the fastest on a processor without native bfloat16."""
     score_batch_tokens: int = 16_384
     """Micro-batches of the loss keep at most this many token positions, padding included; a prompt's position that is
     cached for one more completion counts as an eighth."""
@@ -140,6 +142,10 @@ class PeerConfig:
         _require(
             self.dtype in ("auto", "bfloat16", "float16", "float32"),
             f"dtype is {self.dtype!r}; choose auto, bfloat16, float16 or float32",
+        )
+        _require(
+            self.sampling_weights in get_args(SamplingWeights),
+            f"sampling_weights is {self.sampling_weights!r}; choose own, dense or half",
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
         _require(

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core_lightning.peers.attention import library_attention
 from core_lightning.peers.config import GenerationSettings
+from core_lightning.peers.drawing import sample_tokens, seed_from
 from core_lightning.peers.engine import Engine, Rig
-from core_lightning.peers.sampling import SampledTokens, meets_stop, sample_tokens, seed_from
+from core_lightning.peers.sampling import SampledTokens, meets_stop
 from core_lightning.peers.sources import PeerSourceError
 
 #: Tokens of a page of the cache; the beginnings that prompts share are shared in whole pages.
@@ -61,6 +63,15 @@ class ContinuousEngine(Engine):
         if not requests:
             return [[] for _ in prompts]
         draws = {name: _Draw(seed, [], []) for name, (_, seed) in requests.items()}
+        with library_attention(self.rig.network):
+            self._draw_all(requests, draws, settings)
+        return [
+            [self._completion(draws[f"{i}/{j}"], settings) for j in range(len(group))] for i, group in enumerate(seeds)
+        ]
+
+    def _draw_all(
+        self, requests: dict[str, tuple[Sequence[int], int]], draws: dict[str, _Draw], settings: GenerationSettings
+    ) -> None:
         manager = self._manager([prompt for prompt, _ in requests.values()], draws, settings)
         manager.start()
         try:
@@ -79,9 +90,6 @@ class ContinuousEngine(Engine):
         finally:
             manager.stop(hard_stop=True)
             manager.destroy()
-        return [
-            [self._completion(draws[f"{i}/{j}"], settings) for j in range(len(group))] for i, group in enumerate(seeds)
-        ]
 
     def _manager(self, prompts: list[Sequence[int]], draws: dict[str, _Draw], settings: GenerationSettings) -> Any:
         """A manager with room for these prompts whose tokens are drawn by us."""

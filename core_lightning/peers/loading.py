@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from core_lightning.peers.attention import attend_by_products
 from core_lightning.peers.config import LoraSettings, PeerConfig
 from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
 
@@ -65,6 +66,7 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     )
     if quantized is None:
         network = network.to(device)
+    attend_by_products(network)
     return network.requires_grad_(False).eval()
 
 

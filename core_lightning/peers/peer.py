@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from core_lightning.answers import strip_think
+from core_lightning.peers.adapter_layers import merge_nodes
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.encoding import encode_prompt, uses_chat
 from core_lightning.peers.engine import Rig, make_engine
@@ -28,8 +29,8 @@ from core_lightning.peers.loading import (
 )
 from core_lightning.peers.packing import Sequenced, micro_batches
 from core_lightning.peers.prefill import Beginning, can_begin, completion_hidden, padded_hidden, shared_prefix
-from core_lightning.peers.scoring import LogitHead, token_logprobs
-from core_lightning.peers.unpacking import unpacked
+from core_lightning.peers.rollout_weights import RolloutWeights
+from core_lightning.peers.scoring import LogitHead, half_head, token_logprobs
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 
@@ -62,6 +63,7 @@ class Peer(nn.Module):
         self.tokenizer = base.tokenizer if base else load_tokenizer(source)
         network = base.network if base else load_base(config, source, self.device)
         self.network = add_adapter(network, name, config.lora, config.adapter)
+        merge_nodes(self.network)
         model: Any = self.network.get_base_model()
         if any(hasattr(model.get_output_embeddings(), mark) for mark in ("base_layer", "original_module")):
             raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
@@ -79,11 +81,13 @@ class Peer(nn.Module):
         self._check_head()
         self._synced: list[int] | None = None  # the state of the adapter that the engine has
         self._beginning: Beginning | None = None
+        half = config.sampling_weights == "half"
+        self._copies = None if config.sampling_weights == "own" else RolloutWeights(self._backbone, keep_half=half)
         self.engine = make_engine(
             config.generation.engine,
             Rig(
                 model,
-                self.head,
+                half_head(self.head) if half else self.head,
                 self.tokenizer,
                 self.stop_ids,
                 source.name_or_path,
@@ -191,13 +195,16 @@ class Peer(nn.Module):
         if state != self._synced:
             self.engine.sync(self.save_adapter)
             self._synced = state
-        dense = unpacked(self.network) if self.config.unpack_to_sample else nullcontext()
-        with self.policy(), dense:
+        with self.policy(), self.sampling_weights():
             sampled = self.engine.sample(prompts, seeds, self.config.generation)
         return [
             [Completion(s.token_ids, self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
             for group in sampled
         ]
+
+    def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
+        """Run the network from copies of its weights, if the settings ask for that; without gradients."""
+        return nullcontext() if self._copies is None else self._copies.running(self._adapter if adapter else None)
 
     def _text(self, token_ids: list[int]) -> str:
         text = self.tokenizer.decode(

@@ -51,11 +51,11 @@ class Beginning:
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         from transformers import DynamicCache
 
+        from core_lightning.peers.cache import CACHE
+
         self.token_ids = list(token_ids)
         cache: Any = DynamicCache(config=backbone.config.get_text_config())
-        backbone(
-            input_ids=torch.tensor([self.token_ids], device=backbone.device), past_key_values=cache, use_cache=True
-        )
+        backbone(input_ids=torch.tensor([self.token_ids], device=backbone.device), use_cache=True, **{CACHE: cache})
         self._states: list[tuple[Any, Any]] = [(layer.keys, layer.values) for layer in cache.layers]
         self._leaves = [tuple(s.detach().requires_grad_(s.requires_grad) for s in pair) for pair in self._states]
 
@@ -106,13 +106,15 @@ def prefill(
     """
     from transformers import DynamicCache
 
+    from core_lightning.peers.cache import CACHE
+
     device, config = backbone.device, backbone.config.get_text_config()
     cache = DynamicCache(config=config)
     if beginning is not None:
         shared = len(beginning.token_ids)
         beginning.fill(cache, len(prompts))
     elif shared := shared_prefix(prompts, getattr(config, "sliding_window", None), completion):
-        backbone(input_ids=torch.tensor([prompts[0][:shared]], device=device), past_key_values=cache, use_cache=True)
+        backbone(input_ids=torch.tensor([prompts[0][:shared]], device=device), use_cache=True, **{CACHE: cache})
         cache.batch_repeat_interleave(len(prompts))
     rest = [list(p[shared:]) for p in prompts]
     longest = max(map(len, rest))
@@ -123,8 +125,8 @@ def prefill(
         input_ids=ids,
         attention_mask=mask,
         position_ids=shared + (own.cumsum(-1) - 1).clamp_(min=0),
-        past_key_values=cache,
         use_cache=True,
+        **{CACHE: cache},
     ).last_hidden_state
     return Prefilled(cache, mask, hidden[:, -1], mask.sum(-1))
 
@@ -161,6 +163,8 @@ def completion_hidden(
     Returns:
         ``Tensor[completions, tokens, d]`` and its ``bool Tensor[completions, tokens]`` mask of real tokens.
     """
+    from core_lightning.peers.cache import CACHE
+
     device = backbone.device
     places: dict[tuple[int, ...], int] = {}
     rows = torch.tensor([places.setdefault(tuple(p), len(places)) for p in prompts], device=device)
@@ -177,8 +181,8 @@ def completion_hidden(
         input_ids=ids,
         attention_mask=torch.cat([start.mask, mask[:, 1:].to(start.mask.dtype)], dim=1),
         position_ids=start.lengths[:, None] + columns[:-1],
-        past_key_values=start.cache,
         use_cache=True,
+        **{CACHE: start.cache},
     ).last_hidden_state
     return torch.cat([start.last[:, None], hidden], dim=1), mask
 

@@ -1,13 +1,39 @@
-"""Products with a frozen weight that is as wide as the vocabulary.
+"""Products with a frozen weight.
 
-The BLAS behind ``nn.functional.linear`` is made for many rows; decoding and scoring multiply such a weight by a few dozen
-rows at a time, and there oneDNN reads a float32 weight on a CPU sooner.
+The BLAS behind ``nn.functional.linear`` is made for many rows of float32. Decoding multiplies a few rows at a time, scoring
+by a weight as wide as the vocabulary; there, and in bfloat16, a CPU is faster with other kernels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+
+@cache
+def _types() -> tuple[torch.dtype, ...]:
+    if not torch.backends.mkldnn.is_available():
+        return ()
+    bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return (torch.float32, torch.bfloat16) if bfloat16 else (torch.float32,)
+
+
+def has_kernel(weight: Tensor) -> bool:
+    """Whether oneDNN multiplies by this weight: on a CPU, in a type that torch and the processor have it for."""
+    return weight.device.type == "cpu" and weight.dtype in _types()
+
+
+def widened(x: Tensor) -> Tensor:
+    """The tensor in the type its products are made in: float32 for bfloat16 on a processor that has to emulate it.
+
+    Emulation takes five to ten times as long as converting, and rounds its sums.
+    """
+    emulated = x.dtype == torch.bfloat16 and x.device.type == "cpu" and not has_kernel(x)
+    return x.float() if emulated else x
 
 
 def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -21,9 +47,68 @@ def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
     Returns:
         ``Tensor[..., out]``.
     """
-    gradient = torch.is_grad_enabled() and x.requires_grad  # the kernel has no backward pass
-    onednn = weight.device.type == "cpu" and weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    if gradient or not onednn:
+    if weight.device.type != "cpu":
+        return nn.functional.linear(x, weight, bias)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _FrozenLinear.apply(x, weight, bias)
+    return _product(x, weight, bias)
+
+
+class _FrozenLinear(torch.autograd.Function):
+    """The kernel has no backward pass of its own, and a widened weight is not worth keeping for one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.weight = weight  # frozen, so it cannot have changed by the time it is needed
+        return _product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _product(grad, ctx.weight.t(), None), None, None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    wide = widened(weight)
+    bias = None if bias is None else bias.to(wide.dtype)
+    return _kernel(x.to(wide.dtype), wide, bias).to(x.dtype)
+
+
+def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not has_kernel(weight):
         return nn.functional.linear(x, weight, bias)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
+
+
+def arranged(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """``x -> x W^T + b`` without gradient, from a copy of the weight in the order in which oneDNN reads it.
+
+    Args:
+        weight: ``Tensor[out, in]`` that :func:`has_kernel`.
+        bias: ``Tensor[out]``.
+    """
+    # The number of rows is only a hint; decoding has few.
+    copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), 8)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, copy, bias, "none", [], "")
+
+
+def has_half_kernel(weight: Tensor) -> bool:
+    """Whether :func:`half` multiplies by this weight: on an x86 processor, unless bfloat16 is native to it."""
+    x86 = torch.backends.quantized.engine in ("x86", "fbgemm")
+    return x86 and widened(weight).dtype == torch.float32 and weight.device.type == "cpu"
+
+
+def half(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """``x -> x W^T + b`` without gradient, from a float16 copy of the weight; sums are float32.
+
+    With few rows, reading the weight is all that takes time, and half of it is read in half the time. What was stored in 16
+    bits stays what it was, down to the smallest float16 (6e-8).
+
+    Args:
+        weight: ``Tensor[out, in]`` that :func:`has_half_kernel`.
+        bias: ``Tensor[out]``.
+    """
+    packed = torch.ops.quantized.linear_prepack_fp16(
+        weight.detach().float().contiguous(), None if bias is None else bias.detach().float()
+    )
+    return lambda x: torch.ops.quantized.linear_dynamic_fp16(x.float(), packed).to(x.dtype)

@@ -1,23 +1,28 @@
 """Token log-probabilities and their gradient without the logits in memory.
 
 For hidden states ``h`` and head ``W`` the gradient of ``log p(y)`` is ``(W_y - sum_v p_v W_v) / T``: a vector of the
-hidden size. It is made in the forward pass, chunk by chunk, while the chunk's probabilities exist, and kept instead of the
-logits. So nothing of size tokens x vocabulary outlives a chunk, and nothing is computed twice.
+hidden size, and its sum is what attention computes, with ``W`` as keys and as values. So it is made as attention kernels
+do it (the online softmax of arXiv 1805.02867 and 2205.14135): the head is read once, tile by tile, for all tokens, sums are
+kept relative to the largest logit so far, and neither logits nor probabilities outlive a tile. Nothing is computed twice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from core_lightning.peers.products import frozen_linear
+from core_lightning.peers.products import frozen_linear, half, has_half_kernel
 
-#: Logits of one chunk, in numbers: 2**24 floats are 64 MiB, and two more tensors of that size live beside them. Every chunk
-#: reads the head twice, so smaller ones are slower.
-CHUNK_ELEMENTS = 1 << 24
+#: Logits of one tile, in numbers: small enough for a processor's cache, and for memory that is not handed back in between.
+TILE_ELEMENTS = 1 << 21
+#: Columns of a tile at least: a narrower product is slower than the sweeps over it that it saves.
+_NARROWEST = 256
+#: A head in float16 is cut once; its tiles are those of so many rows.
+_HALF_TILE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -37,22 +42,99 @@ class LogitHead:
         scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
         return cls(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """``float32 Tensor[n, vocabulary]`` for ``hidden: Tensor[n, d]``."""
-        raw = frozen_linear(hidden.to(self.weight.dtype), self.weight, self.bias).float()
+    def logits(self, hidden: Tensor, part: slice = slice(None), out: Tensor | None = None) -> Tensor:
+        """``float32 Tensor[n, part of the vocabulary]`` for ``hidden: Tensor[n, d]``, in given memory if there is some."""
+        raw = self._raw(hidden, part)
+        logits = raw.float() if out is None else out.copy_(raw)
         if self.scale != 1.0:
-            raw = raw * self.scale
-        return raw if self.softcap is None else self.softcap * torch.tanh(raw / self.softcap)
+            logits.mul_(self.scale)
+        return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
 
-    def pull_back(self, grad: Tensor, bend: Tensor | None) -> Tensor:
-        """Gradient with respect to the hidden states, given one with respect to the logits and their :meth:`bend`."""
-        if bend is not None:
-            grad = grad * bend
-        return (grad.to(self.weight.dtype) @ self.weight).float() * self.scale
+    def _raw(self, hidden: Tensor, part: slice) -> Tensor:
+        bias = None if self.bias is None else self.bias[part]
+        return frozen_linear(hidden.to(self.weight.dtype), self.weight[part], bias)
+
+    def tiles(self, rows: int) -> list[slice]:
+        """Parts of the vocabulary, one after the other, whose logits of so many rows fit a tile."""
+        vocabulary = self.weight.shape[0]
+        columns = max(TILE_ELEMENTS // max(rows, 1), _NARROWEST)
+        return [slice(start, min(start + columns, vocabulary)) for start in range(0, vocabulary, columns)]
 
     def bend(self, logits: Tensor) -> Tensor | None:
         """Slope of the softcap at these logits, ``None`` without one."""
         return None if self.softcap is None else 1 - (logits / self.softcap) ** 2
+
+
+@dataclass(frozen=True)
+class _HalfHead(LogitHead):
+    """A head without gradient that is read as float16, in parts that are made at first use and kept."""
+
+    products: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
+
+    def tiles(self, rows: int) -> list[slice]:
+        """Always the same parts, whatever the rows."""
+        return super().tiles(_HALF_TILE_ROWS)
+
+    def _raw(self, hidden: Tensor, part: slice) -> Tensor:
+        if part.start not in self.products:
+            self.products[part.start] = half(self.weight[part], None if self.bias is None else self.bias[part])
+        return self.products[part.start](hidden)
+
+
+def half_head(head: LogitHead) -> LogitHead:
+    """The head for sampling from float16 copies, where the processor has a kernel for them."""
+    if not has_half_kernel(head.weight):
+        return head
+    return _HalfHead(head.weight, head.bias, head.scale, head.softcap)
+
+
+class _Sums:
+    """Sums over the vocabulary seen so far, each relative to ``exp`` of the largest logit among it.
+
+    With ``e = exp(logit - top)``: ``total`` of ``e``, ``mean`` of ``e (logit - top)``, and the same two weighing the rows of
+    the head, ``rows`` and ``mean_rows``, where the gradients ask for them.
+    """
+
+    def __init__(self, hidden: Tensor, slopes: bool, entropy_slopes: bool) -> None:
+        n = hidden.shape[0]
+        self.top = hidden.new_full((n, 1), torch.finfo(torch.float32).min, dtype=torch.float32)
+        self.total = torch.zeros_like(self.top)
+        self.mean = torch.zeros_like(self.top)
+        self.rows = torch.zeros_like(hidden, dtype=torch.float32) if slopes else None
+        self.mean_rows = torch.zeros_like(hidden, dtype=torch.float32) if entropy_slopes else None
+
+    def add(self, logits: Tensor, bend: Tensor | None, weight: Tensor, spare: Tensor) -> None:
+        """Add a tile: its logits, the slope of their softcap, and its rows of the head.
+
+        The memory of the logits, and as much that is spare, is written over: getting it anew takes longer than filling it.
+        """
+        top = torch.maximum(self.top, logits.amax(-1, keepdim=True))
+        self._move(top)
+        e = torch.exp(logits.sub_(top), out=spare)
+        self.total += e.sum(-1, keepdim=True)
+        shifted = logits.mul_(e)
+        self.mean += shifted.sum(-1, keepdim=True)
+        if self.rows is not None:
+            self.rows += _weighed(e, bend, weight)
+        if self.mean_rows is not None:
+            self.mean_rows += _weighed(shifted, bend, weight)
+
+    def _move(self, top: Tensor) -> None:
+        down = self.top - top
+        shrink = down.exp()
+        self.mean = shrink * (self.mean + down * self.total)
+        if self.mean_rows is not None and self.rows is not None:
+            self.mean_rows = shrink * (self.mean_rows + down * self.rows)
+        if self.rows is not None:
+            self.rows *= shrink
+        self.total *= shrink
+        self.top = top
+
+
+def _weighed(values: Tensor, bend: Tensor | None, weight: Tensor) -> Tensor:
+    """Rows of the head, each as often as its value says, ``Tensor[n, d]``."""
+    values = values if bend is None else values * bend
+    return frozen_linear(values.to(weight.dtype), weight.t()).float()
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -60,35 +142,31 @@ class _TokenLogprobs(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, targets: Tensor, head: LogitHead, temperature: float, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
-        n = hidden.shape[0]
-        rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
-        logprobs, entropy = hidden.new_empty(n, dtype=torch.float32), hidden.new_empty(n, dtype=torch.float32)
         keep = ctx.needs_input_grad[0]
-        slope = hidden.new_empty(hidden.shape, dtype=torch.float32) if keep else None
-        entropy_slope = hidden.new_empty(hidden.shape, dtype=torch.float32) if keep and entropy_grad else None
-        for start in range(0, n, rows):
-            part = slice(start, start + rows)
-            target = targets[part, None]
-            logits = head.logits(hidden[part])
+        sums = _Sums(hidden, keep, keep and entropy_grad)
+        at_target = torch.zeros_like(sums.top)
+        tiles = head.tiles(len(targets))
+        memory = hidden.new_empty(len(targets), tiles[0].stop, dtype=torch.float32)
+        spare = torch.empty_like(memory)
+        for tile in tiles:
+            columns = slice(tile.stop - tile.start)
+            logits = head.logits(hidden, tile, out=memory[:, columns])
             bend = head.bend(logits) if keep else None
-            # In place from here on: the chunk is as large as the memory it may take.
-            logits.div_(temperature)
-            logits -= logits.amax(-1, keepdim=True)
-            at_target = logits.gather(-1, target)
-            p = logits.exp()
-            total = p.sum(-1, keepdim=True)
-            p /= total
-            logprobs[part] = (at_target - total.log()).squeeze(-1)
-            if entropy_slope is None:
-                entropy[part] = total.log().squeeze(-1) - logits.mul_(p).sum(-1)
-            else:
-                logp = logits.sub_(total.log())
-                entropy[part] = -(p * logp).sum(-1)
-                entropy_slope[part] = head.pull_back(-p * (logp + entropy[part, None]), bend) / temperature
-            if slope is not None:
-                grad = p.neg_()
-                grad.scatter_add_(-1, target, torch.ones_like(target, dtype=grad.dtype))
-                slope[part] = head.pull_back(grad, bend) / temperature
+            here = (targets >= tile.start) & (targets < tile.stop)
+            at_target[here, 0] = logits[here, targets[here] - tile.start]
+            sums.add(logits.div_(temperature), bend, head.weight[tile], spare[:, columns])
+        log_total = sums.total.log()
+        logprobs = (at_target / temperature - sums.top - log_total).squeeze(-1)
+        mean = sums.mean / sums.total
+        entropy = (log_total - mean).squeeze(-1)
+        slope = entropy_slope = None
+        if sums.rows is not None:
+            rows = sums.rows / sums.total
+            own = head.weight[targets].float()
+            bend = head.bend(at_target)
+            slope = ((own if bend is None else own * bend) - rows) * (head.scale / temperature)
+            if sums.mean_rows is not None:
+                entropy_slope = (mean * rows - sums.mean_rows / sums.total) * (head.scale / temperature)
         ctx.save_for_backward(slope, entropy_slope)
         ctx.dtype = hidden.dtype
         if not entropy_grad:

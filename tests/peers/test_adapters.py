@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from core_lightning.peers import LoraSettings, Peer, PeerConfig
-from core_lightning.peers.unpacking import unpacked
 from core_lightning.team import load_peers
 from naive import CPU, Scored, learn, make_peer, naive_logits, wake_adapter
 
@@ -230,22 +227,3 @@ def test_moving_the_whole_module_leaves_a_peer_as_it_is(llama_folder: Path) -> N
     peer = make_peer(llama_folder)
     torch.nn.ModuleDict({"a": peer}).to(torch.bfloat16)
     assert {p.dtype for p in peer.network.parameters()} == {torch.float32}
-
-
-def test_unpacked_weights_sample_the_same_and_leave_no_trace(llama_folder: Path) -> None:
-    packed = make_peer(llama_folder, quantization="nf4")
-    dense = make_peer(llama_folder, quantization="nf4", unpack_to_sample=True)
-    wake_adapter(packed)
-    wake_adapter(dense)
-    prompts, seeds = [[5, 6, 7], [8, 9]], [[1, 2], [3, 4]]
-    for one, other in zip(packed.sample(prompts, seeds), dense.sample(prompts, seeds), strict=True):
-        assert [c.token_ids for c in one] == [c.token_ids for c in other]
-        torch.testing.assert_close([c.logprobs for c in one], [c.logprobs for c in other], atol=1e-5, rtol=1e-5)
-    layers = [m for m in dense.network.modules() if isinstance(m, Linear4bit)]
-    assert layers
-    assert not any("forward" in vars(layer) for layer in layers)
-    with unpacked(dense.network):
-        assert all("forward" in vars(layer) for layer in layers)
-        x = torch.randn(3, layers[0].in_features)
-        exact = x @ dequantize_4bit(layers[0].weight.data, layers[0].weight.quant_state).T
-        torch.testing.assert_close(layers[0](x), exact)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from core_lightning.peers import products
 from core_lightning.peers.products import frozen_linear
 
 
@@ -26,3 +27,21 @@ def test_gradients_flow_where_they_are_wanted() -> None:
     x, weight = torch.randn(3, 5, requires_grad=True), torch.randn(7, 5)
     frozen_linear(x, weight).sum().backward()
     torch.testing.assert_close(x.grad, weight.sum(0).expand(3, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_equal_float64(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(4, 24).to(dtype).requires_grad_(), torch.randn(40, 24).to(dtype)
+    pull = torch.randn(4, 40).to(dtype)
+    frozen_linear(x, weight).backward(pull)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(x.grad.double(), pull.double() @ weight.double(), rtol=tolerance, atol=tolerance)
+
+
+def test_products_are_made_in_float32_where_bfloat16_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of float32 are rounded once: the result is the nearest bfloat16, whatever the processor."""
+    monkeypatch.setattr(products, "_types", lambda: (torch.float32,))
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 512).bfloat16(), torch.randn(9, 512).bfloat16()
+    assert torch.equal(frozen_linear(x, weight), (x.double() @ weight.double().T).float().bfloat16())

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from core_lightning.peers import sampling
-from core_lightning.peers.sampling import sample_tokens
+from core_lightning.peers import drawing
+from core_lightning.peers.drawing import sample_tokens
 
 
 def nucleus(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
@@ -85,7 +85,7 @@ def test_no_number_picks_a_token_of_weight_zero(number: float, top_p: float, mon
     """Masked tokens at the head, in the middle and through all of the last blocks."""
     logits = torch.full((1600,), -torch.inf)
     logits[[3, 600, 601]] = torch.tensor([0.0, 1.0, -30.0])
-    monkeypatch.setattr(sampling, "uniform", lambda seeds, counter: torch.full((len(seeds),), number).double())
+    monkeypatch.setattr(drawing, "uniform", lambda seeds, counter: torch.full((len(seeds),), number).double())
     token, logprob = sample_tokens(logits[None], 1.0, top_p, torch.tensor([1]), 0)
     assert int(token) in {3, 600, 601}
     assert torch.isfinite(logprob).all()
@@ -121,7 +121,7 @@ def test_neighbouring_steps_draw_anew() -> None:
     logits = torch.zeros(1, 1000)
     logits[0, :2] = torch.tensor([3.0, 2.9])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampling, "uniform", record)
+        patch.setattr(drawing, "uniform", record)
         for step in range(3):
             sample_tokens(logits, 1.0, 0.01, torch.tensor([1]), step)
     assert len(used) == len(set(used)) == 3 * 9

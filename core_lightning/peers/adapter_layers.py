@@ -1,0 +1,60 @@
+"""The adapter's part of a layer as one node of the gradient graph.
+
+Written out in single operations, a low-rank update keeps its input in float32 and sweeps over its output six times, which on
+a small model takes as long as the layer itself. The arithmetic is that of mixed precision: weights, their gradients and the
+optimizer are float32, the products with activations run in the type of the activations.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core_lightning.peers.products import frozen_linear, widened
+
+
+def merge_nodes(network: nn.Module) -> None:
+    """Let the LoRA layers of a PEFT model run this way; unusual ones (DoRA, several adapters at once) keep their own."""
+    from peft.tuners.lora import LoraLayer
+
+    for layer in network.modules():
+        if isinstance(layer, LoraLayer) and "forward" not in vars(layer):
+            setattr(layer, "forward", partial(_forward, layer, layer.forward))  # noqa: B010
+
+
+def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    names = [] if layer.disable_adapters else [name for name in layer.active_adapters if name in layer.lora_A]
+    unusual = any(name in layer.lora_variant or layer.lora_B[name].bias is not None for name in names)
+    if args or kwargs or layer.merged or len(names) > 1 or unusual:
+        return usual(x, *args, **kwargs)
+    base = layer.base_layer
+    result = frozen_linear(x, base.weight, base.bias) if type(base) is nn.Linear else base(x)
+    for name in names:
+        down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
+        result = _AddAdapter.apply(result, layer.lora_dropout[name](x), down, up, layer.scaling[name])
+    return result
+
+
+class _AddAdapter(torch.autograd.Function):
+    """``result + scaling * U (D x)`` for ``D: Tensor[r, in]`` and ``U: Tensor[out, r]``."""
+
+    @staticmethod
+    def forward(ctx: Any, result: Tensor, x: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
+        # float16 has no room for small gradients
+        kind = widened(x).dtype if x.dtype == torch.bfloat16 else torch.float32
+        low = frozen_linear(x.to(down.dtype), down).mul_(scaling).to(kind)
+        ctx.save_for_backward(x, low, down, up)
+        ctx.scaling = scaling
+        return (result + frozen_linear(low, up.to(kind))).to(result.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        x, low, down, up = ctx.saved_tensors
+        kind = low.dtype
+        g, rows, low = grad.to(kind).flatten(0, -2), x.to(kind).flatten(0, -2), low.flatten(0, -2)
+        g_low = frozen_linear(g, up.to(kind).t()).mul_(ctx.scaling)
+        g_x = frozen_linear(g_low, down.to(kind).t()).to(x.dtype).view(x.shape)
+        return grad, g_x, (g_low.t() @ rows).to(down.dtype), (g.t() @ low).to(up.dtype), None

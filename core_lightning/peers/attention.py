@@ -1,0 +1,98 @@
+"""Attention by plain matrix products, for processors.
+
+The kernel torch offers on a CPU (``scaled_dot_product_attention``) is made for long float32 sequences. In bfloat16 it takes
+five to ten times as long as the two products it stands for, in a decoding step as in a backward pass, and it knows no shared
+key-value heads: those are repeated for it. Here the queries that share a head are rows of one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core_lightning.peers.products import widened
+
+NAME = "core_lightning_products"
+#: Attention scores of one layer, in numbers: above this many, the memory the kernel saves counts for more than its time.
+MOST_SCORES = 1 << 22
+
+
+def attend_by_products(network: Any) -> None:
+    """Let a transformers model on a CPU attend by products, if it would use the kernel."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, attention_bias)
+    config = network.config.get_text_config()
+    if network.device.type == "cpu" and config._attn_implementation == "sdpa":
+        config._attn_implementation = NAME
+
+
+@contextmanager
+def library_attention(network: Any) -> Iterator[None]:
+    """Let a model attend by the library's own kernel for a while: its paged cache knows no other."""
+    config = network.config.get_text_config()
+    before = config._attn_implementation
+    if before == NAME:
+        config._attn_implementation = "sdpa"
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls for every layer (its ``AttentionInterface``).
+
+    Args:
+        module: The layer.
+        query: ``Tensor[rows, heads, queries, d]``.
+        key: ``Tensor[rows, key-value heads, keys, d]``.
+        value: ``Tensor[rows, key-value heads, keys, e]``.
+        attention_mask: Added to the scores, ``Tensor[rows, 1, queries, keys]``; None if every query sees every key, or,
+            with several queries, all keys up to its own.
+        dropout: Of the attention weights.
+        scaling: Of the scores; ``d ** -0.5`` if None.
+        options: What else a model gives the kernel.
+
+    Returns:
+        ``Tensor[rows, queries, heads, e]``, and no weights.
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    rows, heads, queries, size = query.shape
+    shared, keys = key.shape[1:3]
+    special = dropout or options.get("position_bias") is not None or (attention_mask is None and queries > 1)
+    if special or rows * heads * queries * keys > MOST_SCORES:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    scaled = widened(query) * (size**-0.5 if scaling is None else scaling)
+    scores = scaled.reshape(rows, shared, heads // shared * queries, size) @ widened(key).transpose(2, 3)
+    if attention_mask is not None:
+        # In place, also under autograd: neither the product nor the softmax needs the scores again.
+        scores.view(rows, shared, heads // shared, queries, keys).add_(attention_mask[:, :, None])
+    mixed = torch.softmax(scores, dim=-1) @ widened(value)
+    return mixed.view(rows, heads, queries, -1).transpose(1, 2).to(query.dtype).contiguous(), None
+
+
+def attention_bias(**options: Any) -> Tensor | None:
+    """What is added to the scores; None in a decoding step that hides nothing (its ``AttentionMaskInterface``)."""
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    if options.get("q_length") == 1 and sdpa_mask(**options) is None:
+        return None
+    return eager_mask(**options)

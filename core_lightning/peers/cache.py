@@ -1,0 +1,72 @@
+"""The key-value cache: the name models take it by, and layers that grow in place.
+
+The cache of transformers is copied whole for every token it takes, in every layer. A completion's limit is known before it
+begins, so the room for it can be, too.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+#: Name of the argument by which a model takes its cache.
+CACHE = "cache" if tuple(map(int, version("transformers").split(".")[:2])) >= (5, 24) else "past_key_values"
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of one layer, with room for more.
+
+    Args:
+        layer: A filled layer, whose keys and values are copied.
+        room: Tokens that can be added.
+    """
+
+    def __init__(self, layer: Any, room: int) -> None:
+        super().__init__()
+        self.is_sliding = layer.is_sliding  # masks are made by kind of layer
+        self.dtype, self.device = layer.keys.dtype, layer.keys.device
+        self.is_initialized = True
+        self._length = layer.keys.shape[2]
+        self._all = tuple(_widened(states, room) for states in (layer.keys, layer.values))
+        self._show()
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind the others, and return all."""
+        end = self._length + key_states.shape[2]
+        for states, new in zip(self._all, (key_states, value_states), strict=True):
+            states[:, :, self._length : end] = new
+        self._length = end
+        return self._show()
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        self._all = tuple(states[indices] for states in self._all)
+        self._show()
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        keys, values = (states[:, :, : self._length] for states in self._all)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+def _widened(states: Tensor, room: int) -> Tensor:
+    rows, heads, length, size = states.shape
+    wide = states.new_empty(rows, heads, length + room, size)
+    wide[:, :, :length] = states
+    return wide
+
+
+def make_room(cache: Any, tokens: int) -> None:
+    """Let a filled cache take so many more tokens in place.
+
+    Layers that forget (a window shorter than what comes) or keep something else stay as they are.
+    """
+    for i, layer in enumerate(cache.layers):
+        window = layer.sliding_window if type(layer) is DynamicSlidingWindowLayer else None
+        if window is not None and layer.get_seq_length() + tokens > window:
+            continue
+        if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer):
+            cache.layers[i] = RoomyLayer(layer, tokens)
