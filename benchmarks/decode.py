@@ -6,15 +6,14 @@ All variants continue one prompt in so many rows by 64 tokens. The prompt is rea
 except by the library's ``generate``, which reads it in every row.
 
 - sampler: this package, temperature 0.7, top-p 0.9
-- bare loop: forwards of the whole model and an argmax, with the same class of cache, the adapter on or off; where the
-  sampler unpacks 4-bit weights once for all tokens (``nf4-unpacked``), so does the loop
+- bare loop: forwards and an argmax, through the same weights as the sampler (``-dense`` and ``-half``: ``sampling_weights``)
+  and the library's cache, the adapter on or off
 - generate: the library's own sampling, temperature 0.7, top-p 0.9; being slow, it writes a quarter of the tokens
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -22,7 +21,9 @@ from torch import Tensor
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
 from benchmarks.teams import PROMPTS, WEIGHTS, load_peer, models, problems, weights
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.peers.unpacking import unpacked
+from core_lightning.peers.cache import CACHE
+from core_lightning.peers.drawing import padded_vocabulary
+from core_lightning.peers.sampling import fill
 
 
 @torch.no_grad()
@@ -30,15 +31,21 @@ def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter
     """Greedy decoding with nothing around the model."""
     from transformers import DynamicCache
 
-    model = peer.network.get_base_model()
+    model = peer.network.get_base_model().base_model
+    head = peer.engine.rig.head
     cache = DynamicCache(config=model.config.get_text_config())
-    dense = unpacked(peer.network) if peer.config.unpack_to_sample else nullcontext()
-    with dense, peer.policy("own" if adapter else "reference"):
-        logits = model(torch.tensor([prompt]), past_key_values=cache, logits_to_keep=1).logits
+    memory = torch.empty(rows, padded_vocabulary(head.weight.shape[0]))
+
+    def likeliest(ids: Tensor) -> Tensor:
+        hidden = model(ids, use_cache=True, **{CACHE: cache}).last_hidden_state[:, -1]
+        return fill(memory[: len(ids)], head, hidden).argmax(-1, keepdim=True)
+
+    with peer.sampling_weights(adapter), peer.policy("own" if adapter else "reference"):
+        tokens = likeliest(torch.tensor([prompt]))
         cache.batch_repeat_interleave(rows)
-        tokens = logits[:, -1].argmax(-1, keepdim=True).expand(rows, 1)
+        tokens = tokens.expand(rows, 1)
         for _ in range(new_tokens - 1):
-            tokens = model(tokens, past_key_values=cache).logits[:, -1].argmax(-1, keepdim=True)
+            tokens = likeliest(tokens)
 
 
 @torch.no_grad()
@@ -83,7 +90,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser_ = parser(__doc__, rounds=3)
     parser_.add_argument("--peers", nargs="+", help="which of the pair; default: both")
-    parser_.add_argument("--weights", nargs="+", default=["nf4", "nf4-unpacked", "float32"], choices=WEIGHTS)
+    parser_.add_argument("--weights", nargs="+", default=["nf4", "nf4-half", "bfloat16", "bfloat16-half"], choices=WEIGHTS)
     parser_.add_argument("--batch", nargs="+", type=int, default=[8, 32], help="rows decoded together")
     parser_.add_argument("--new-tokens", type=int, default=64, help="a multiple of 4")
     options = parse(parser_, args)

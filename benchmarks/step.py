@@ -29,7 +29,6 @@ from benchmarks.scoring import naive_logprobs
 from benchmarks.teams import (
     PROMPTS,
     ROUNDS,
-    WEIGHTS,
     FixedLengthModule,
     Turns,
     build_team,
@@ -75,9 +74,9 @@ def one_at_a_time(peer: Peer, batch: Sequence[Problem], new_tokens: int) -> None
 class TrlWorker:
     """TRL with one model in a process of its own; it does nothing between two steps."""
 
-    def __init__(self, python: Path, model: str, batch: int, new_tokens: int, steps: int, threads: int) -> None:
+    def __init__(self, python: Path, model: str, dtype: str, batch: int, new_tokens: int, steps: int, threads: int) -> None:
         prompt = PROMPTS.render(problems(1)[0]).text
-        arguments = [resolve(model).name_or_path, prompt, *map(str, (batch, ROLLOUTS, new_tokens, steps))]
+        arguments = [resolve(model).name_or_path, dtype, prompt, *map(str, (batch, ROLLOUTS, new_tokens, steps))]
         self.process = subprocess.Popen(
             [str(python), str(Path(__file__).with_name("trl_step.py")), *arguments],
             stdin=subprocess.PIPE,
@@ -110,7 +109,7 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
 def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser_ = parser(__doc__, rounds=3)
-    parser_.add_argument("--weights", default="float32", choices=WEIGHTS)
+    parser_.add_argument("--weights", default="bfloat16", choices=("bfloat16", "float32"))
     parser_.add_argument("--problems", type=int, default=4)
     parser_.add_argument("--new-tokens", type=int, default=48)
     parser_.add_argument("--trl-python", type=Path, default=TRL, help="interpreter of an environment with TRL")
@@ -121,7 +120,7 @@ def main(args: Sequence[str] | None = None) -> None:
     workers = []
     if options.trl_python.exists():
         sizes = (options.problems, options.new_tokens, options.rounds + 1, options.threads)
-        workers = [TrlWorker(options.trl_python, model, *sizes) for model in pair.values()]
+        workers = [TrlWorker(options.trl_python, model, options.weights, *sizes) for model in pair.values()]
     else:
         print(f"no {options.trl_python}: TRL is left out")
 

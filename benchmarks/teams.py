@@ -26,7 +26,7 @@ from core_lightning.rewards import HashingEmbedder, MiniLMEmbedder
 
 EMBEDDED = {"smollm2": "embedded/smollm2-135m-instruct", "gemma3": "embedded/gemma3-270m"}
 NANO = {"a": "nano/a", "b": "nano/b"}
-WEIGHTS = ("nf4", "nf4-unpacked", "float32", "bfloat16")
+WEIGHTS = tuple(f"{kind}{copies}" for kind in ("nf4", "float32", "bfloat16") for copies in ("", "-dense", "-half"))
 #: Two cold traces of every peer and problem, and always a second attempt: a step has a fixed number of rollouts.
 ROUNDS = RoundSettings(k=2, k_rescue=1, students="all")
 PROMPTS = PromptSettings(
@@ -41,9 +41,9 @@ def models(quick: bool) -> dict[str, str]:
 
 def weights(kind: str) -> dict[str, Any]:
     """One of ``WEIGHTS`` as settings of a peer; NF4 computes in what the processor is good at."""
-    if kind.startswith("nf4"):
-        return {"quantization": "nf4", "unpack_to_sample": kind == "nf4-unpacked"}
-    return {"quantization": "none", "dtype": kind}
+    base, _, copies = kind.partition("-")
+    stored = {"quantization": "nf4"} if base == "nf4" else {"quantization": "none", "dtype": base}
+    return {**stored, "sampling_weights": copies or "own"}
 
 
 def quiet() -> None:

@@ -2,7 +2,7 @@
 
 Run by :mod:`benchmarks.step` with an environment that has TRL; it imports nothing of this project.
 
-    python benchmarks/trl_step.py FOLDER PROMPT PROBLEMS GENERATIONS NEW_TOKENS STEPS
+    python benchmarks/trl_step.py FOLDER DTYPE PROMPT PROBLEMS GENERATIONS NEW_TOKENS STEPS
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 
-def main(model: str, prompt: str, *sizes: int) -> None:
-    """Train with what :mod:`benchmarks.step` trains with: LoRA, GRPO with a KL term, the same sampling, float32."""
+def main(model: str, dtype: str, prompt: str, *sizes: int) -> None:
+    """Train with what :mod:`benchmarks.step` trains with: LoRA, GRPO with a KL term, the same sampling; float32 adapter."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
@@ -47,7 +47,7 @@ def main(model: str, prompt: str, *sizes: int) -> None:
             use_cpu=True,
             bf16=False,
             gradient_checkpointing=False,
-            model_init_kwargs={"dtype": "float32"},
+            model_init_kwargs={"dtype": dtype},
             save_strategy="no",
             logging_strategy="no",
             report_to="none",
@@ -70,4 +70,4 @@ def main(model: str, prompt: str, *sizes: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    main(*sys.argv[1:4], *map(int, sys.argv[4:]))

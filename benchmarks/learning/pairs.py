@@ -61,7 +61,7 @@ def _nano_peers(pretraining_seed: int) -> dict[str, PeerConfig]:
 
 
 def _quickstart() -> Pair:
-    """The embedded pair as the quickstart has it: models, rates, prompts, tasks and number of steps."""
+    """The embedded pair as the quickstart has it: models, rates, prompts and tasks."""
     import yaml
 
     config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "quickstart.yaml").read_text())
@@ -72,11 +72,11 @@ def _quickstart() -> Pair:
     lr = model["optimizer"]["init_args"]["lr"]
     return Pair(
         peers=lambda pretraining_seed: {name: replace(peer, lr=None) for name, peer in peers.items()},
-        data=lambda: ReasoningGym(tasks, train_size=data["train_size"], val_size=0, test_size=96),
+        data=lambda: ReasoningGym(tasks, train_size=176, val_size=0, test_size=96),
         prompt=PromptSettings(**prompt),
         embedder=MiniLMEmbedder,
         pretraining_seeds=(0,),
-        steps=config["trainer"]["max_steps"],
+        steps=11,
         completions=data["batch_size"] * (model["rounds"]["k"] + 1),
         lr=lr,
         lr_factors={name: peer.lr / lr for name, peer in peers.items() if peer.lr},
