@@ -8,7 +8,8 @@ except by the library's ``generate``, which reads it in every row.
 - sampler: this package, temperature 0.7, top-p 0.9
 - bare loop: forwards and an argmax, through the same weights as the sampler (``-dense`` and ``-half``: ``sampling_weights``)
   and the library's cache, the adapter on or off
-- generate: the library's own sampling, temperature 0.7, top-p 0.9; being slow, it writes a quarter of the tokens
+- generate: the library's own sampling, temperature 0.7, top-p 0.9, the layers below the head from the same weights; being
+  slow, it writes a quarter of the tokens
 """
 
 from __future__ import annotations
@@ -52,17 +53,18 @@ def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter
 def generate(peer: Peer, prompt: list[int], rows: int, new_tokens: int) -> Tensor:
     """What the model library offers, ``int64 Tensor[rows, prompt + new_tokens]``."""
     ids = torch.tensor([prompt] * rows)
-    return peer.network.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        do_sample=True,
-        temperature=0.7,
-        top_p=0.9,
-        top_k=0,
-        min_new_tokens=new_tokens,
-        max_new_tokens=new_tokens,
-        pad_token_id=peer.tokenizer.pad_token_id,
-    )
+    with peer.policy(), peer.sampling_weights():
+        return peer.network.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=0.7,
+            top_p=0.9,
+            top_k=0,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            pad_token_id=peer.tokenizer.pad_token_id,
+        )
 
 
 def measure(report: Report, peer: Peer, case: str, rows: int, new_tokens: int, rounds: int) -> None:

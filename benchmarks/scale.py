@@ -130,7 +130,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser_.add_argument("--peers", nargs="+", type=int, default=[1, 2, 3], help="sizes of the team")
     parser_.add_argument("--budget", type=int, default=4096, help="token positions of a batch")
     parser_.add_argument("--new-tokens", type=int, default=48)
-    parser_.add_argument("--weights", default="float32", choices=WEIGHTS)
+    parser_.add_argument("--weights", default="float32-half", choices=WEIGHTS)
     options = parse(parser_, args)
     report = Report("scale", options)
     base = Setting(

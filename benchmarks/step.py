@@ -3,7 +3,8 @@
     python -m benchmarks.step [--quick] [--weights float32] [--problems 4] [--trl-python benchmarks/.trl/bin/python]
 
 4 problems, K 2 cold and K' 1 rescue traces for every peer and problem, so 12 rollouts of each model, all of 48 new tokens,
-temperature 0.7, top-p 0.9, LoRA r 16, GRPO with its KL term. All sides hold dense weights in the same type.
+temperature 0.7, top-p 0.9, LoRA r 16, GRPO with its KL term. All sides hold dense weights in the same type, by default the
+one the processor is good at; this package samples from float16 copies of them.
 
 - step: this package, both rounds, verifier, embeddings, rewards, reference, loss, optimizer, logging
 - TRL: one model after the other, 12 rollouts each, a reward that costs nothing; without an environment for it (see the
@@ -37,7 +38,9 @@ from benchmarks.teams import (
     train,
     weights,
 )
+from core_lightning import PeerConfig
 from core_lightning.peers import GenerationSettings, Peer
+from core_lightning.peers.loading import compute_dtype
 from core_lightning.peers.sources import resolve
 from core_lightning.protocol.records import Problem
 
@@ -109,14 +112,15 @@ def _pipe(stream: IO[str] | None) -> IO[str]:
 def main(args: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser_ = parser(__doc__, rounds=3)
-    parser_.add_argument("--weights", default="bfloat16", choices=("bfloat16", "float32"))
+    native = compute_dtype(PeerConfig("any"), torch.device("cpu"))  # emulated bfloat16 takes TRL several minutes a step
+    parser_.add_argument("--weights", default=str(native).removeprefix("torch."), choices=("bfloat16", "float32"))
     parser_.add_argument("--problems", type=int, default=4)
     parser_.add_argument("--new-tokens", type=int, default=48)
     parser_.add_argument("--trl-python", type=Path, default=TRL, help="interpreter of an environment with TRL")
     options = parse(parser_, args)
     pair = models(options.quick)
     generation = GenerationSettings(temperature=0.7, top_p=0.9, max_new_tokens=options.new_tokens)
-    module = build_team(pair, generation, options.quick, weights(options.weights))
+    module = build_team(pair, generation, options.quick, weights(f"{options.weights}-half"))
     workers = []
     if options.trl_python.exists():
         sizes = (options.problems, options.new_tokens, options.rounds + 1, options.threads)

@@ -35,7 +35,7 @@ from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, 
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.settings import AdvantageSettings, ScheduleSettings
 from core_lightning.step_metrics import counts_among, prediction, rescue_outcomes, rescue_rates, step_metrics
-from core_lightning.team import Parallel, Team, lanes, load_peers, on_their_devices
+from core_lightning.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
 from core_lightning.update import PeerBatch, accumulate, freeze
 
 
@@ -340,6 +340,7 @@ class CollaborativeReasoningModule(LightningModule):
 
         with self._unsynced():
             done = on_their_devices(learn, peers, self.parallel_peers)
+        return_free_memory()
         reports = dict(zip(self._peers, done, strict=True))
         broken = []
         for name, peer in self._peers.items():

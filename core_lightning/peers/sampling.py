@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.drawing import draw, padded_vocabulary
-from core_lightning.peers.prefill import prefill
+from core_lightning.peers.prefill import Beginning, can_begin, prefill, shared_prefix
 from core_lightning.peers.scoring import LogitHead
 
 
@@ -55,13 +55,21 @@ def sample(
         For each prompt its completions, in the order of its seeds.
     """
     results: list[list[SampledTokens]] = [[] for _ in prompts]
-    for batch in _batches(prompts, seeds, settings):
+    batches = _batches(prompts, seeds, settings)
+    beginning = None
+    if len(batches) > 1 and can_begin(backbone):
+        drawn = [prompts[i] for batch in batches for i in batch]
+        window = getattr(backbone.config.get_text_config(), "sliding_window", None)
+        if shared := shared_prefix(drawn, window, settings.max_new_tokens):
+            beginning = Beginning(backbone, drawn[0][:shared])
+    for batch in batches:
         sampled = _sample_batch(
             backbone,
             head,
             [prompts[i] for i in batch],
             [seeds[i] for i in batch],
             settings,
+            beginning,
             stop_ids=stop_ids,
             pad_id=pad_id,
             tokenizer=tokenizer,
@@ -92,6 +100,7 @@ def _sample_batch(
     prompts: list[Sequence[int]],
     seeds: list[Sequence[int]],
     settings: GenerationSettings,
+    beginning: Beginning | None,
     *,
     stop_ids: frozenset[int],
     pad_id: int,
@@ -102,7 +111,7 @@ def _sample_batch(
     device = backbone.device
     # The K samples of a prompt share its prefill: from here on a row is a completion.
     source = torch.tensor([i for i, s in enumerate(seeds) for _ in s], device=device)
-    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens).spread(source)
+    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens, beginning).spread(source)
     cache, columns, position = start.cache, start.mask.shape[1], start.lengths
     make_room(cache, settings.max_new_tokens)
     hidden = start.last

@@ -220,3 +220,23 @@ def test_generation_runs_in_the_settings_given(peer_of: Callable[[str], Peer]) -
     groups = cold.sample(prompts, seeds_of(prompts, 4))
     assert all(len({tuple(c.token_ids) for c in group}) == 1 for group in groups)
     assert GenerationSettings().top_p == 1.0
+
+
+@pytest.mark.parametrize("kind", ["llama", "neox"])
+def test_what_all_prompts_begin_with_is_read_once_for_all_batches(
+    peer_of: Callable[[str], Peer], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = with_settings(peer_of(kind), max_new_tokens=2)
+    beginning = [5 + i % 7 for i in range(20)]
+    prompts = [[*beginning, 20 + i] for i in range(5)]
+    seeds = [[i] for i in range(5)]
+    together = ids(peer.sample(prompts, seeds))
+    embedding = peer.network.get_input_embeddings()
+    read: list[int] = []
+    with monkeypatch.context() as patch:
+        real = embedding.forward
+        patch.setattr(embedding, "forward", lambda x: read.append(x.numel()) or real(x))
+        one_by_one = ids(with_settings(peer, max_batch_tokens=1).sample(prompts, seeds))
+    assert one_by_one == together
+    assert read.count(20) == 1
+    assert sum(read) <= 20 + 5 + 5

@@ -200,7 +200,7 @@ def test_an_adapter_folder_that_is_not_there_or_of_another_model(
         (lambda: PeerConfig(" "), "model is empty"),
         (lambda: PeerConfig("m", quantization="int4"), "quantization is 'int4'; choose nf4, int8 or none"),
         (lambda: PeerConfig("m", dtype="fp8"), "dtype is 'fp8'"),
-        (lambda: PeerConfig("m", sampling_weights="packed"), "sampling_weights is .packed.; choose own, dense or half"),
+        (lambda: PeerConfig("m", sampling_weights="packed"), "sampling_weights is 'packed'; choose own, dense or half"),
         (lambda: PeerConfig("m", lr=0.0), "lr is 0.0"),
         (lambda: PeerConfig("m", score_batch_tokens=0), "score_batch_tokens is 0"),
         (lambda: LoraSettings(r=0), "lora.r is 0"),
