@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
+from itertools import pairwise, takewhile
+from math import inf
 from typing import Protocol
 
 from core_lightning.peers.prefill import SHORTEST_PREFIX
@@ -37,26 +38,25 @@ class Sequenced(Protocol):
 
 @dataclass
 class _Batch:
-    """The sizes a batch has so far."""
+    """The sizes of a batch that grows."""
 
     prefix: Sequence[int]
-    indices: list[int] = field(default_factory=list)
+    """What its prompts have in common, at least one token short of each."""
+    rows: int = 0
     prompts: set[tuple[int, ...]] = field(default_factory=set)
     longest_prompt: int = 0
     longest_completion: int = 0
 
-    def joined_by(self, index: int, sequence: Sequenced) -> _Batch:
-        prompt = tuple(sequence.prompt_ids)
-        pairs = zip(self.prefix, prompt, strict=False)
-        # One token of each prompt is left for the pass that predicts its completion.
-        shared = min(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), len(prompt) - 1)
-        return _Batch(
-            prompt[:shared],
-            [*self.indices, index],
-            self.prompts | {prompt},
-            max(self.longest_prompt, len(prompt)),
-            max(self.longest_completion, len(sequence.token_ids)),
-        )
+    def add(self, prompt: tuple[int, ...], completion: int) -> None:
+        if prompt not in self.prompts:
+            pairs = zip(self.prefix, prompt, strict=False)
+            # One token of each prompt is left for the pass that predicts its completion.
+            same = min(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)), len(prompt) - 1)
+            self.prefix = self.prefix[:same]
+            self.prompts.add(prompt)
+        self.rows += 1
+        self.longest_prompt = max(self.longest_prompt, len(prompt))
+        self.longest_completion = max(self.longest_completion, completion)
 
 
 def micro_batches(
@@ -71,50 +71,61 @@ def micro_batches(
         shared: Prompts are read once, not once for every completion.
         given: So many first tokens are the same in all prompts and run before; no batch computes them.
     """
-    orders: list[Callable[[Sequenced], tuple]] = [
+    rows = [(tuple(s.prompt_ids), len(s.token_ids)) for s in sequences]
+    orders: list[Callable[[int], tuple]] = [
         # Alphabetically, equal beginnings stand together; by length of the prompt or of the whole, little is padding.
-        lambda s: (s.prompt_ids, len(s.token_ids)),
-        lambda s: (len(s.prompt_ids), s.prompt_ids, len(s.token_ids)),
-        lambda s: (len(s.token_ids), len(s.prompt_ids)),
+        lambda i: rows[i],
+        lambda i: (len(rows[i][0]), *rows[i]),
+        lambda i: (rows[i][1], len(rows[i][0])),
     ]
     cuts = []
     for order in orders:
-        batches: list[_Batch] = []
-        for i in sorted(range(len(sequences)), key=lambda i: order(sequences[i])):
-            alone = _Batch(sequences[i].prompt_ids).joined_by(i, sequences[i])
-            together = batches[-1].joined_by(i, sequences[i]) if batches else None
-            if together is not None and _kept(together, window, shared) <= budget:
-                cost = _cost(together, window, shared, given)
-                apart = _cost(batches[-1], window, shared, given) + _cost(alone, window, shared, given) + budget * _PASS
-                if cost <= apart:
-                    batches[-1] = together
-                    continue
-            batches.append(alone)
-        cuts.append((sum(_cost(b, window, shared, given) + budget * _PASS for b in batches), batches))
-    return [batch.indices for batch in min(cuts, key=lambda cut: cut[0])[1]]
+        indices = sorted(range(len(rows)), key=order)
+        cost, ends = _cheapest_cut([rows[i] for i in indices], budget, window, shared, given)
+        cuts.append((cost, [indices[start:end] for start, end in pairwise([0, *ends])]))
+    return min(cuts, key=lambda cut: cut[0])[1]
+
+
+def _cheapest_cut(
+    rows: Sequence[tuple[tuple[int, ...], int]], budget: int, window: int | None, shared: bool, given: int
+) -> tuple[float, list[int]]:
+    """What the best cut of rows in a given order costs, and where its batches end: shortest path over the places to cut."""
+    costs, starts = [0.0, *[inf] * len(rows)], [0] * (len(rows) + 1)
+    for start in range(len(rows)):
+        batch = _Batch(rows[start][0])
+        for end in range(start + 1, len(rows) + 1):
+            batch.add(*rows[end - 1])
+            if batch.rows > 1 and _kept(batch, window, shared) > budget:
+                break
+            cost = costs[start] + _cost(batch, window, shared, given) + budget * _PASS
+            if cost < costs[end]:
+                costs[end], starts[end] = cost, start
+    ends = [len(rows)] if rows else []
+    while ends and starts[ends[0]]:
+        ends.insert(0, starts[ends[0]])
+    return costs[-1], ends
 
 
 def batch_tokens(sequences: Sequence[Sequenced], window: int | None = None, *, shared: bool = True) -> int:
     """Token positions that scoring a micro-batch computes, padding included."""
     batch = _Batch(sequences[0].prompt_ids)
-    for i, sequence in enumerate(sequences):
-        batch = batch.joined_by(i, sequence)
+    for sequence in sequences:
+        batch.add(tuple(sequence.prompt_ids), len(sequence.token_ids))
     return _cost(batch, window, shared)
 
 
 def _cost(batch: _Batch, window: int | None, shared: bool, given: int = 0) -> int:
-    rows = len(batch.indices)
     if not shared:
-        return rows * (batch.longest_prompt + batch.longest_completion)
+        return batch.rows * (batch.longest_prompt + batch.longest_completion)
     if given:
-        return len(batch.prompts) * (batch.longest_prompt - given) + rows * batch.longest_completion
+        return len(batch.prompts) * (batch.longest_prompt - given) + batch.rows * batch.longest_completion
     prefix = len(batch.prefix) if len(batch.prompts) > 1 and len(batch.prefix) >= SHORTEST_PREFIX else 0
     if window is not None and batch.longest_prompt + batch.longest_completion > window:
         prefix = 0
-    return prefix + len(batch.prompts) * (batch.longest_prompt - prefix) + rows * batch.longest_completion
+    return prefix + len(batch.prompts) * (batch.longest_prompt - prefix) + batch.rows * batch.longest_completion
 
 
 def _kept(batch: _Batch, window: int | None, shared: bool) -> float:
     """Memory of a batch, in computed positions."""
-    copies = len(batch.indices) * batch.longest_prompt if shared else 0
+    copies = batch.rows * batch.longest_prompt if shared else 0
     return _cost(batch, window, shared) + _CACHED * copies

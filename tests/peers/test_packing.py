@@ -64,8 +64,22 @@ def test_prompts_of_two_beginnings_are_not_mixed() -> None:
     assert sum(batch_tokens([traces[i] for i in b]) for b in batches) < batch_tokens(traces) / 3
 
 
+def cheapest_by_brute_force(sequences: list[Scored], budget: int, window: int | None, shared: bool) -> float:
+    """All ways to cut the sequences in order of length, each tried."""
+    ordered = sorted(sequences, key=lambda s: (len(s.token_ids), len(s.prompt_ids)))
+    best = float("inf")
+    for cuts in range(2 ** (len(ordered) - 1)):
+        ends = [i + 1 for i in range(len(ordered) - 1) if cuts >> i & 1] + [len(ordered)]
+        parts = [ordered[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        costs = [batch_tokens(part, window, shared=shared) for part in parts]
+        copies = [len(p) * max(len(s.prompt_ids) for s in p) / 8 if shared else 0 for p in parts]
+        if all(len(p) == 1 or c + x <= budget for p, c, x in zip(parts, costs, copies, strict=True)):
+            best = min(best, sum(costs) + len(parts) * budget / 64)
+    return best
+
+
 @given(
-    traces=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60), st.integers(1, 20)), min_size=1, max_size=14),
+    traces=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 60), st.integers(1, 20)), min_size=1, max_size=8),
     budget=st.integers(1, 400),
     window=st.sampled_from([None, 30]),
     shared=st.booleans(),
@@ -82,6 +96,8 @@ def test_batches_stay_within_the_budget_and_waste_no_more_than_one_pass_each(
     copies = [len(b) * max(len(sequences[i].prompt_ids) for i in b) if shared else 0 for b in batches]
     kept = [cost + copy / 8 for cost, copy in zip(costs, copies, strict=True)]
     assert all(k <= budget or len(b) == 1 for k, b in zip(kept, batches, strict=True))
+    spent = sum(costs) + len(batches) * budget / 64
+    assert spent <= cheapest_by_brute_force(sequences, budget, window, shared) + 1e-9
     alone = sum(batch_tokens([s], window, shared=shared) for s in sequences)
     # One sequence at a time computes no padding but shares nothing: the cut is never worse.
-    assert sum(costs) + len(batches) * budget / 64 <= alone + len(sequences) * budget / 64
+    assert spent <= alone + len(sequences) * budget / 64
