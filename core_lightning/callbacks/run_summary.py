@@ -83,4 +83,4 @@ def cost(seconds: float) -> str:
     except ImportError:  # Windows
         return took
     unit = 1 if sys.platform == "darwin" else 1024
-    return f"{took}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30:.1f} GB of memory at the peak"
+    return f"{took}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB of memory at the peak"
