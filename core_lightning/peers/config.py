@@ -128,7 +128,8 @@ class PeerConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
     sampling_weights: SamplingWeights = "own"
     """What sampling reads: the layers' ``own`` weights; ``dense`` copies, unpacked and arranged for few rows, made for a
-    round and dropped; or ``half``, float16 copies made once and kept, the fastest on a processor without native bfloat16."""
+    round and dropped; or ``half``, float16 copies made once and kept: the fastest on an x86 processor without native
+    bfloat16 (elsewhere these are dense copies that are kept)."""
     score_batch_tokens: int = 16_384
     """Micro-batches of the loss keep at most this many token positions, padding included; a prompt's position that is
     cached for one more completion counts as an eighth."""
