@@ -99,7 +99,7 @@ def has_half_kernel(weight: Tensor) -> bool:
 
 
 def half(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tensor]:
-    """``x -> x W^T + b`` without gradient, from a float16 copy of the weight; sums are float32.
+    """``x -> x W^T + b`` without gradient, from a float16 copy of the weight; sums and what is returned are float32.
 
     With few rows, reading the weight is all that takes time, and half of it is read in half the time. What was stored in 16
     bits stays what it was, down to the smallest float16 (6e-8).
@@ -111,4 +111,4 @@ def half(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], Tenso
     packed = torch.ops.quantized.linear_prepack_fp16(
         weight.detach().float().contiguous(), None if bias is None else bias.detach().float()
     )
-    return lambda x: torch.ops.quantized.linear_dynamic_fp16(x.float(), packed).to(x.dtype)
+    return lambda x: torch.ops.quantized.linear_dynamic_fp16(x.float(), packed)

@@ -76,7 +76,7 @@ class RolloutWeights:
         """One forward for layers that read the same input, their outputs side by side."""
         product = self._product([p.base for p in parts])
         if parts[0].down is None:
-            return product
+            return lambda x: product(x).to(x.dtype)
         down = torch.cat([p.down for p in parts if p.down is not None], dim=1)
         up = torch.block_diag(*(p.up for p in parts if p.up is not None))
         return partial(_adapted, product, down, up)
@@ -151,10 +151,10 @@ def _dense(layer: Any) -> Tensor:
 
 
 def _adapted(product: Forward, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
-    result = product(x)
+    result = product(x)  # float32 from a float16 copy: the sum is rounded to the type of the activations once
     low = x.to(down.dtype).flatten(0, -2) @ down
     result.flatten(0, -2).addmm_(low.to(result.dtype), up.to(result.dtype))
-    return result
+    return result.to(x.dtype)
 
 
 class _Together:
