@@ -167,8 +167,7 @@ def lanes(peers: Sequence[Peer], parallel: Parallel) -> list[list[int]]:
 def return_free_memory() -> None:
     """Give what is free on the heaps of threads that have ended back to the system.
 
-    glibc keeps it, a heap for every thread, and within ten steps that is as much as the peers need. Other allocators have no
-    such call.
+    glibc keeps it, a heap for every thread, and it adds up over the first steps. Other allocators have no such call.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

@@ -1,7 +1,7 @@
 """The adapter's part of a layer as one node of the gradient graph.
 
-Written out in single operations, a low-rank update keeps its input in float32 and sweeps over its output six times, which on
-a small model takes as long as the layer itself. The arithmetic is that of mixed precision: weights, their gradients and the
+Written out in single operations, a low-rank update keeps its input in float32 and sweeps over its output again and again,
+which counts on a small model. The arithmetic is that of mixed precision: weights, their gradients and the
 optimizer are float32, the products with activations run in the type of the activations.
 """
 

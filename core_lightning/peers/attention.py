@@ -1,7 +1,7 @@
 """Attention by plain matrix products, for processors.
 
 The kernel torch offers on a CPU (``scaled_dot_product_attention``) is made for long float32 sequences. In bfloat16 it takes
-five to ten times as long as the two products it stands for, in a decoding step as in a backward pass, and it knows no shared
+several times as long as the two products it stands for, in a decoding step as in a backward pass, and it knows no shared
 key-value heads: those are repeated for it. Here the queries that share a head are rows of one product.
 """
 

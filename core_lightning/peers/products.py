@@ -30,7 +30,7 @@ def has_kernel(weight: Tensor) -> bool:
 def widened(x: Tensor) -> Tensor:
     """The tensor in the type its products are made in: float32 for bfloat16 on a processor that has to emulate it.
 
-    Emulation takes five to ten times as long as converting, and rounds its sums.
+    Emulation takes longer than converting and multiplying, and rounds its sums.
     """
     emulated = x.dtype == torch.bfloat16 and x.device.type == "cpu" and not has_kernel(x)
     return x.float() if emulated else x
