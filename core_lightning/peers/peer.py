@@ -28,7 +28,7 @@ from core_lightning.peers.loading import (
     turn_end_id,
 )
 from core_lightning.peers.packing import Sequenced, micro_batches
-from core_lightning.peers.prefill import Beginning, can_begin, completion_hidden, padded_hidden, shared_prefix
+from core_lightning.peers.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
 from core_lightning.peers.rollout_weights import RolloutWeights
 from core_lightning.peers.scoring import LogitHead, half_head, token_logprobs
 from core_lightning.protocol.prompts import Prompt
@@ -226,10 +226,9 @@ class Peer(nn.Module):
         """First tokens of all prompts that :meth:`reading` can run once; empty where that does not pay."""
         prompts = list({tuple(s.prompt_ids): s.prompt_ids for s in sequences}.values())
         # Gradient checkpointing recomputes layers, which a cache would be filled by twice.
-        if not prompts or self.config.gradient_checkpointing or not can_begin(self._backbone):
+        if not prompts or self.config.gradient_checkpointing:
             return []
-        shared = shared_prefix(prompts, self._window, max(len(s.token_ids) for s in sequences))
-        return prompts[0][:shared]
+        return common_beginning(self._backbone, prompts, max(len(s.token_ids) for s in sequences))
 
     @contextmanager
     def reading(self, beginning: Sequence[int]) -> Iterator[None]:

@@ -88,6 +88,20 @@ def can_begin(backbone: Any) -> bool:
     return kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "num_kv_shared_layers", 0)
 
 
+def common_beginning(backbone: Any, prompts: Sequence[Sequence[int]], completion: int) -> list[int]:
+    """First tokens of all prompts that a :class:`Beginning` can run once; empty where that does not pay.
+
+    Args:
+        backbone: A transformers model without its head.
+        prompts: Token ids of each prompt.
+        completion: Tokens that will follow at most.
+    """
+    if not prompts or not can_begin(backbone):
+        return []
+    window = getattr(backbone.config.get_text_config(), "sliding_window", None)
+    return list(prompts[0][: shared_prefix(prompts, window, completion)])
+
+
 def prefill(
     backbone: Any,
     prompts: Sequence[Sequence[int]],

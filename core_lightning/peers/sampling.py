@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.drawing import draw, padded_vocabulary
-from core_lightning.peers.prefill import Beginning, can_begin, prefill, shared_prefix
+from core_lightning.peers.prefill import Beginning, common_beginning, prefill
 from core_lightning.peers.scoring import LogitHead
 
 
@@ -56,12 +56,9 @@ def sample(
     """
     results: list[list[SampledTokens]] = [[] for _ in prompts]
     batches = _batches(prompts, seeds, settings)
-    beginning = None
-    if len(batches) > 1 and can_begin(backbone):
-        drawn = [prompts[i] for batch in batches for i in batch]
-        window = getattr(backbone.config.get_text_config(), "sliding_window", None)
-        if shared := shared_prefix(drawn, window, settings.max_new_tokens):
-            beginning = Beginning(backbone, drawn[0][:shared])
+    drawn = [prompts[i] for batch in batches for i in batch] if len(batches) > 1 else []  # one batch shares by itself
+    shared = common_beginning(backbone, drawn, settings.max_new_tokens)
+    beginning = Beginning(backbone, shared) if shared else None
     for batch in batches:
         sampled = _sample_batch(
             backbone,
