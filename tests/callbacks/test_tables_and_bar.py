@@ -105,7 +105,7 @@ def test_summary_ends_with_wall_time_and_peak_memory(tmp_path: Path, capsys: pyt
     assert 0 <= 60 * int(found[1]) + int(found[2]) <= upper + 0.5
     status = Path("/proc/self/status")
     if status.exists():  # the kernel's own count of the same, in another file
-        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 2**20  # type: ignore[index]
+        peak = int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e9  # type: ignore[index]
         assert float(found[3]) == pytest.approx(peak, abs=0.1)
 
 
