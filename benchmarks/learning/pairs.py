@@ -72,12 +72,11 @@ def _quickstart() -> Pair:
     lr = model["optimizer"]["init_args"]["lr"]
     return Pair(
         peers=lambda pretraining_seed: {name: replace(peer, lr=None) for name, peer in peers.items()},
-        # 11 steps of 16 problems, as in the runs that are recorded.
         data=lambda: ReasoningGym(tasks, train_size=176, val_size=0, test_size=96),
         prompt=PromptSettings(**prompt),
         embedder=MiniLMEmbedder,
         pretraining_seeds=(0,),
-        steps=11,
+        steps=15,
         completions=data["batch_size"] * (model["rounds"]["k"] + 1),
         lr=lr,
         lr_factors={name: peer.lr / lr for name, peer in peers.items() if peer.lr},
