@@ -15,6 +15,7 @@ except by the library's ``generate``, which reads it in every row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,21 +51,25 @@ def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter
 
 
 @torch.no_grad()
-def generate(peer: Peer, prompt: list[int], rows: int, new_tokens: int) -> Tensor:
+def generate(model: Any, prompts: Tensor, new_tokens: int) -> Tensor:
     """What the model library offers, ``int64 Tensor[rows, prompt + new_tokens]``."""
-    ids = torch.tensor([prompt] * rows)
+    return model.generate(
+        input_ids=prompts,
+        attention_mask=torch.ones_like(prompts),
+        do_sample=True,
+        temperature=0.7,
+        top_p=0.9,
+        top_k=0,
+        min_new_tokens=new_tokens,
+        max_new_tokens=new_tokens,
+        pad_token_id=0,  # no row ends early, so that none is padded
+    )
+
+
+def peer_generate(peer: Peer, prompts: Tensor, new_tokens: int) -> None:
+    """The same with the sampler's copies of the weights."""
     with peer.policy(), peer.sampling_weights():
-        return peer.network.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=0.7,
-            top_p=0.9,
-            top_k=0,
-            min_new_tokens=new_tokens,
-            max_new_tokens=new_tokens,
-            pad_token_id=peer.tokenizer.pad_token_id,
-        )
+        generate(peer.network, prompts, new_tokens)
 
 
 def measure(report: Report, peer: Peer, case: str, rows: int, new_tokens: int, rounds: int) -> None:
@@ -75,7 +80,7 @@ def measure(report: Report, peer: Peer, case: str, rows: int, new_tokens: int, r
             "sampler": lambda: peer.sample([prompt], [list(range(rows))]),
             "bare loop": lambda: bare_loop(peer, prompt, rows, new_tokens, adapter=True),
             "bare loop, adapter off": lambda: bare_loop(peer, prompt, rows, new_tokens, adapter=False),
-            "generate": lambda: generate(peer, prompt, rows, new_tokens // 4),
+            "generate": lambda: peer_generate(peer, torch.tensor([prompt] * rows), new_tokens // 4),
         },
         rounds,
     )
