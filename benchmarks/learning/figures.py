@@ -58,7 +58,7 @@ def draw_differences(results: Results, arms: Sequence[str], baseline: str, path:
         axes[0][0].set_yticks(range(len(order)), order)
         axes[0][0].tick_params(left=False)
         figure.suptitle(
-            f"Against {baseline} at an equal budget: mean, 95 % interval, and every pretraining seed", x=0.01, ha="left"
+            f"Against {baseline} at an equal budget: mean, 95 % interval, and every seed", x=0.01, ha="left"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.learning.statistics import Unit
 from core_lightning import PeerConfig, RescueDataModule
 from core_lightning.data import NanoTasks, ReasoningGym
 from core_lightning.data.reasoning_gym import Task
@@ -40,6 +41,11 @@ class Pair:
     """Part of the correctness reward for a partly right answer."""
     lr_factors: Mapping[str, float] = field(default_factory=dict)
     """Of peers whose rate is not the pair's."""
+
+    @property
+    def unit(self) -> Unit:
+        """What its intervals resample: models that come finished have RL seeds only."""
+        return "pretraining_seed" if len(self.pretraining_seeds) > 1 else "seed"
 
 
 def _nano_peers(pretraining_seed: int) -> dict[str, PeerConfig]:

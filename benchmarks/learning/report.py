@@ -19,7 +19,7 @@ def write_report(file: Path) -> Path:
     """Write ``<name>.md`` and its figures; returns the path of the text."""
     lines = list(read(file))
     pair = lines[0]["pair"]
-    results = Results(lines, PAIRS[pair].lr)
+    results = Results(lines, PAIRS[pair].lr, PAIRS[pair].unit)
     arms = [arm for arm in ARMS if arm in results.runs]
     trained = [arm for arm in arms if ARMS[arm].trained]
     draw_differences(results, [a for a in trained if a != BASELINE], BASELINE, _beside(file, "differences"))
@@ -32,8 +32,8 @@ def write_report(file: Path) -> Path:
         "## Held-out problems, cold prompt",
         _table(_level_rows(results, arms)),
         f"## Paired differences to {BASELINE}",
-        "Bootstrap over pretraining seeds and problems; in the last columns the t interval over seeds alone, and how many "
-        "seeds lie above 0.",
+        f"Bootstrap over {PAIRS[pair].unit.replace('_', ' ')}s and problems; in the last columns the t interval over seeds "
+        "alone, and how many seeds lie above 0.",
         _table(_difference_rows(results, [a for a in trained if a != BASELINE])),
         f"![differences]({_beside(file, 'differences').name})",
         "## What it cost and what moved",
@@ -97,15 +97,16 @@ def _cost_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]
 
 def _rates(lines: Sequence[dict], pair: str) -> list[str]:
     """Runs at other learning rates, beside those at the shared one on the same seeds."""
+    unit = PAIRS[pair].unit
     others = sorted({line["lr"] for line in lines} - {PAIRS[pair].lr})
     if not others:
         return []
     rows = [["arm", "lr", "seeds", "mean Pass@1", "Team Pass@2"]]
     for arm in ARMS:
-        seeds = {line["pretraining_seed"] for line in lines if line["arm"] == arm and line["lr"] in others}
-        same = [line for line in lines if line["arm"] == arm and line["pretraining_seed"] in seeds]
+        seeds = {line[unit] for line in lines if line["arm"] == arm and line["lr"] in others}
+        same = [line for line in lines if line["arm"] == arm and line[unit] in seeds]
         for lr in sorted([*others, PAIRS[pair].lr]):
-            results = Results(same, lr)
+            results = Results(same, lr, unit)
             if arm in results.runs:
                 cells = [_level(results.estimate(arm, figure)) for figure in ("pass_at_1", "team_pass_at_2")]
                 rows.append([arm, f"{lr:g}", ", ".join(map(str, results.seeds(arm))), *cells])

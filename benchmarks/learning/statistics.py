@@ -1,8 +1,9 @@
 """From lines of results to figures with intervals: by arm, and paired against another arm.
 
-Every arm is measured on the same problems. RL seeds of one pretraining seed are averaged first; an interval then comes
-from resampling pretraining seeds and problems together (a two-way bootstrap). With few seeds such intervals are somewhat
-too narrow, so a paired difference also carries the t interval over seeds alone, which is the strict one.
+Every arm is measured on the same problems. A seed is a pretraining seed, whose RL seeds are averaged first; for a pair of
+finished models, which have only one, it is an RL seed. An interval comes from resampling seeds and problems together (a
+two-way bootstrap). With few seeds such intervals are somewhat too narrow, so a paired difference also carries the t interval
+over seeds alone, which is the strict one.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from core_lightning.metrics import error_overlap, pass_at_k, team_pass_at_k
+
+Unit = Literal["pretraining_seed", "seed"]
 
 RESAMPLES = 4000
 #: Two-sided 95 % points of Student's t by degrees of freedom.
@@ -26,7 +29,7 @@ STUDENT = (math.nan, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, its bootstrap 95 % interval, and the mean of every pretraining seed."""
+    """A mean, its bootstrap 95 % interval, and the mean of every seed."""
 
     value: float
     low: float
@@ -65,13 +68,19 @@ def columns(held_out: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 class Results:
-    """Lines of one pair at one learning rate."""
+    """Lines of one pair at one learning rate.
 
-    def __init__(self, lines: Iterable[Mapping[str, Any]], lr: float) -> None:
+    Args:
+        lines: Results of runs; those at other rates are left out.
+        lr: The rate.
+        unit: What counts as a seed.
+    """
+
+    def __init__(self, lines: Iterable[Mapping[str, Any]], lr: float, unit: Unit = "pretraining_seed") -> None:
         self.runs: dict[str, dict[int, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         for line in lines:
             if line["lr"] == lr:
-                self.runs[line["arm"]][line["pretraining_seed"]].append(line)
+                self.runs[line["arm"]][line[unit]].append(line)
 
     @cached_property
     def peers(self) -> list[str]:
@@ -79,7 +88,7 @@ class Results:
         return list(next(iter(self.lines(next(iter(self.runs)))))["held_out"]["correct"])
 
     def seeds(self, arm: str) -> list[int]:
-        """Pretraining seeds of an arm."""
+        """Seeds of an arm."""
         return sorted(self.runs[arm])
 
     def lines(self, arm: str) -> list[Mapping[str, Any]]:
@@ -87,7 +96,7 @@ class Results:
         return [line for seed in self.seeds(arm) for line in self.runs[arm][seed]]
 
     def scores(self, arm: str, figure: str, seeds: Iterable[int] | None = None) -> Tensor:
-        """``float64 Tensor[pretraining seeds, problems]``."""
+        """``float64 Tensor[seeds, problems]``."""
         chosen = self.seeds(arm) if seeds is None else seeds
         return torch.stack(
             [torch.stack([columns(line["held_out"])[figure] for line in self.runs[arm][s]]).mean(0) for s in chosen]
@@ -98,7 +107,7 @@ class Results:
         return bootstrap(self.scores(arm, figure))
 
     def difference(self, arm: str, other: str, figure: str) -> Estimate:
-        """An arm minus another, paired by pretraining seed and problem."""
+        """An arm minus another, paired by seed and problem."""
         shared = [seed for seed in self.seeds(arm) if seed in self.runs[other]]
         return bootstrap(self.scores(arm, figure, shared) - self.scores(other, figure, shared))
 

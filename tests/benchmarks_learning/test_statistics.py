@@ -82,6 +82,16 @@ def test_differences_are_paired_over_shared_seeds_and_rl_seeds_are_averaged_firs
     assert results.rescue_rate("both") == pytest.approx([0.25, 0.5])
 
 
+def test_models_that_come_finished_are_paired_by_rl_seed():
+    lines = [line(arm, 0, s) for arm in ("solo", "both") for s in (0, 1, 5)]
+    found = Results(lines, lr=1e-3, unit="seed").difference("both", "solo", "pass_at_1")
+    mean = [sum(sum(c) / 96 for c in x["held_out"]["correct"].values()) for x in lines]
+    assert found.by_seed == pytest.approx([both - solo for solo, both in zip(mean[:3], mean[3:], strict=True)])
+    assert {name: pair.unit for name, pair in PAIRS.items()} == {
+        "nano": "pretraining_seed", "embedded": "seed", "words": "seed",
+    }  # fmt: skip
+
+
 def test_the_report_has_tables_and_figures(tmp_path):
     file, shared = tmp_path / "few.jsonl", PAIRS["nano"].lr
     arms = {"base": 0.0, "solo": 0.0, "both": 1.5}
