@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from core_lightning.peers.config import GenerationSettings
+from core_lightning.peers.head import LogitHead
 from core_lightning.peers.sampling import SampledTokens, sample
-from core_lightning.peers.scoring import LogitHead
 
 
 @dataclass(frozen=True)

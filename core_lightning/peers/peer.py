@@ -15,6 +15,7 @@ from core_lightning.peers.adapter_layers import merge_nodes
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.encoding import encode_prompt, uses_chat
 from core_lightning.peers.engine import Rig, make_engine
+from core_lightning.peers.head import LogitHead, half_head
 from core_lightning.peers.loading import (
     PeerSourceError,
     adapter_name,
@@ -30,7 +31,7 @@ from core_lightning.peers.loading import (
 from core_lightning.peers.packing import Sequenced, micro_batches
 from core_lightning.peers.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
 from core_lightning.peers.rollout_weights import RolloutWeights
-from core_lightning.peers.scoring import LogitHead, half_head, token_logprobs
+from core_lightning.peers.scoring import token_logprobs
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.drawing import draw, padded_vocabulary
+from core_lightning.peers.head import LogitHead
 from core_lightning.peers.prefill import Beginning, common_beginning, prefill
-from core_lightning.peers.scoring import LogitHead
 
 
 @dataclass(frozen=True)

@@ -8,84 +8,13 @@ kept relative to the largest logit so far, and neither logits nor probabilities 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from core_lightning.peers.products import frozen_linear, half, has_half_kernel
-
-#: Logits of one tile, in numbers: small enough for a processor's cache, and for memory that is not handed back in between.
-TILE_ELEMENTS = 1 << 21
-#: Columns of a tile at least: a narrower product is slower than the sweeps over it that it saves.
-_NARROWEST = 256
-#: A head in float16 is cut once; its tiles are those of so many rows.
-_HALF_TILE_ROWS = 64
-
-
-@dataclass(frozen=True)
-class LogitHead:
-    """The last layer of a language model as a formula: ``softcap(scale * (h W^T + b))``."""
-
-    weight: Tensor
-    bias: Tensor | None = None
-    scale: float = 1.0
-    softcap: float | None = None
-
-    @classmethod
-    def of(cls, network: Any) -> LogitHead:
-        """Read the head of a transformers model (Gemma's softcap, Cohere's and Granite's scale included)."""
-        layer = network.get_output_embeddings()
-        config = network.config.get_text_config()
-        scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
-        return cls(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
-
-    def logits(self, hidden: Tensor, part: slice = slice(None), out: Tensor | None = None) -> Tensor:
-        """``float32 Tensor[n, part of the vocabulary]`` for ``hidden: Tensor[n, d]``, in given memory if there is some."""
-        raw = self._raw(hidden, part)
-        logits = raw.float() if out is None else out.copy_(raw)
-        if self.scale != 1.0:
-            logits.mul_(self.scale)
-        return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
-
-    def _raw(self, hidden: Tensor, part: slice) -> Tensor:
-        bias = None if self.bias is None else self.bias[part]
-        return frozen_linear(hidden.to(self.weight.dtype), self.weight[part], bias)
-
-    def tiles(self, rows: int) -> list[slice]:
-        """Parts of the vocabulary, one after the other, whose logits of so many rows fit a tile."""
-        vocabulary = self.weight.shape[0]
-        columns = max(TILE_ELEMENTS // max(rows, 1), _NARROWEST)
-        return [slice(start, min(start + columns, vocabulary)) for start in range(0, vocabulary, columns)]
-
-    def bend(self, logits: Tensor) -> Tensor | None:
-        """Slope of the softcap at these logits, ``None`` without one."""
-        return None if self.softcap is None else 1 - (logits / self.softcap) ** 2
-
-
-@dataclass(frozen=True)
-class _HalfHead(LogitHead):
-    """A head without gradient that is read as float16, in parts that are made at first use and kept."""
-
-    products: dict[int, Callable[[Tensor], Tensor]] = field(default_factory=dict)
-
-    def tiles(self, rows: int) -> list[slice]:
-        """Always the same parts, whatever the rows."""
-        return super().tiles(_HALF_TILE_ROWS)
-
-    def _raw(self, hidden: Tensor, part: slice) -> Tensor:
-        if part.start not in self.products:
-            self.products[part.start] = half(self.weight[part], None if self.bias is None else self.bias[part])
-        return self.products[part.start](hidden)
-
-
-def half_head(head: LogitHead) -> LogitHead:
-    """The head for sampling from float16 copies, where the processor has a kernel for them."""
-    if not has_half_kernel(head.weight):
-        return head
-    return _HalfHead(head.weight, head.bias, head.scale, head.softcap)
+from core_lightning.peers.head import LogitHead
+from core_lightning.peers.products import frozen_linear
 
 
 class _Sums:

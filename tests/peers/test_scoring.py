@@ -9,8 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core_lightning.peers import scoring
-from core_lightning.peers.scoring import LogitHead, token_logprobs
+from core_lightning.peers import head as head_module
+from core_lightning.peers.head import LogitHead
+from core_lightning.peers.scoring import token_logprobs
 from naive import Scored, make_peer, naive_logprobs
 
 HEADS = {
@@ -47,8 +48,8 @@ def test_values_and_gradients_are_those_of_autograd(
     options: dict[str, Any], temperature: float, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     n, width, vocabulary = 13, 6, 50
-    monkeypatch.setattr(scoring, "TILE_ELEMENTS", columns * n)
-    monkeypatch.setattr(scoring, "_NARROWEST", 1)
+    monkeypatch.setattr(head_module, "TILE_ELEMENTS", columns * n)
+    monkeypatch.setattr(head_module, "_NARROWEST", 1)
     head = make_head(vocabulary, width, **options)
     generator = torch.Generator().manual_seed(2)
     hidden = torch.randn(n, width, generator=generator)
@@ -133,7 +134,7 @@ class TensorSizes(TorchDispatchMode):
 
 def test_no_tensor_of_tokens_times_vocabulary_ever_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens, vocabulary, width = 8 * 512, 32_768, 8
-    monkeypatch.setattr(scoring, "TILE_ELEMENTS", 1 << 21)
+    monkeypatch.setattr(head_module, "TILE_ELEMENTS", 1 << 21)
     head = make_head(vocabulary, width)
     hidden = torch.randn(tokens, width).requires_grad_()
     targets = torch.randint(vocabulary, (tokens,))
