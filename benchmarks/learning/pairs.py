@@ -92,36 +92,35 @@ def _quickstart() -> Pair:
 
 
 def _words() -> Pair:
-    """The same models on word problems they can just touch: how many legs one or two kinds of animals have together.
+    """The same models on word problems they can just touch: how many legs so many animals of a kind have together.
 
-    A solution recalls the legs of each animal, multiplies and adds. reasoning-gym's ``gsm_symbolic`` would be the
-    nearest task to GSM8K, but of 128 attempts SmolLM2 solves one and Gemma none, which no reinforcement can start from.
+    A solution recalls the legs of the animal and multiplies. reasoning-gym's ``gsm_symbolic`` would be nearer to GSM8K, but
+    of 128 attempts SmolLM2 solved one and Gemma none, too few for reinforcement to start from; with two kinds of animals
+    they solved 5 percent and moved too little in as many steps to tell arms apart.
     """
     base = _quickstart()
     question = (
         "Your task is to count how many legs there are in total when given a list of animals.\n\n"
         "Now, how many legs are there in total if you have {}?\n"
     )
+    worked = {"dogs": (3, 4), "ants": (4, 6), "chickens": (2, 2), "spiders": (5, 8), "snakes": (3, 0)}
     shots = [
-        Shot(question.format("3 dogs, 2 chickens"), " 3 * 4 + 2 * 2 = 12 + 4 = 16", hint="3 * 4 + 2 * 2 ="),
-        Shot(question.format("4 ants"), " 4 * 6 = 24", hint="4 * 6 ="),
-        Shot(question.format("3 snakes, 1 spider"), " 3 * 0 + 1 * 8 = 0 + 8 = 8", hint="3 * 0 + 1 * 8 = 0 +"),
-        Shot(question.format("5 cats"), " 5 * 4 = 20", hint="5 * 4 ="),
+        Shot(question.format(f"{count} {animals}"), f" {count} * {legs} = {count * legs}", hint=f"{count} * {legs} =")
+        for animals, (count, legs) in worked.items()
     ]
-    task = Task(config={"min_animals": 1, "max_animals": 2, "min_instances": 1, "max_instances": 5})
+    task = Task(config={"min_animals": 1, "max_animals": 1, "min_instances": 1, "max_instances": 9})
 
     def peers(pretraining_seed: int) -> dict[str, PeerConfig]:
         return {
-            name: replace(peer, generation=replace(peer.generation, temperature=0.7, max_new_tokens=24))
+            name: replace(peer, generation=replace(peer.generation, temperature=0.7, max_new_tokens=12))
             for name, peer in base.peers(pretraining_seed).items()
         }
 
     return replace(
         base,
         peers=peers,
-        data=lambda: ReasoningGym({"leg_counting": task}, train_size=240, val_size=0, test_size=80),
+        data=lambda: ReasoningGym({"leg_counting": task}, train_size=220, val_size=0, test_size=100),
         prompt=replace(base.prompt, shots=shots),
-        completions=48,
     )
 
 
