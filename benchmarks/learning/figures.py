@@ -56,6 +56,7 @@ def draw_differences(results: Results, arms: Sequence[str], baseline: str, path:
             axis.set_xlabel("percentage points")
             axis.grid(axis="y", visible=False)
         axes[0][0].set_yticks(range(len(order)), order)
+        axes[0][0].set_ylim(-0.5, len(order) - 0.5)
         axes[0][0].tick_params(left=False)
         figure.suptitle(
             f"Against {baseline} at an equal budget: mean, 95 % interval, and every seed", x=0.01, ha="left"
@@ -72,9 +73,10 @@ def _difference(axis: Any, row: int, estimate: Estimate) -> None:
 
 def draw_training(results: Results, arms: Sequence[str], path: Path) -> None:
     """A panel per arm: cold Pass@1 of each peer on fresh training problems, and Team Pass@2; held-out seeds as dots."""
-    columns = 4
+    columns = min(4, len(arms))
     rows = math.ceil(len(arms) / columns)
-    with _figure(path, rows, columns, (11, 0.6 + 2.1 * rows), sharex=True, sharey=True) as (figure, axes):
+    height = 0.6 + 2.1 * rows if columns == 4 else 3.6
+    with _figure(path, rows, columns, (11, height), sharex=True, sharey=True) as (figure, axes):
         flat = [axis for line in axes for axis in line]
         for axis in flat[len(arms) :]:
             axis.set_visible(False)
