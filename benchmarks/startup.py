@@ -29,13 +29,14 @@ COMMANDS = {
     "--help": ["-m", "core_lightning", "--help"],
     "fit --help": ["-m", "core_lightning", "fit", "--help"],
 }
-#: Heavy libraries that asking for help has no use for.
+#: Heavy libraries that asking for help has no use for; those that Lightning itself imports do not count.
 UNNEEDED = ("transformers", "peft", "datasets", "bitsandbytes", "matplotlib", "sympy", "torch._dynamo")
 HELP = (
-    "import sys, contextlib, io\n"
+    "import sys, contextlib, io, lightning.pytorch\n"
+    "before = set(sys.modules)\n"
     "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
     "    from core_lightning.main import main; main(['fit', '--help'])\n"
-    f"print(*(name for name in {UNNEEDED} if name in sys.modules))"
+    f"print(*(name for name in {UNNEEDED} if name in sys.modules.keys() - before))"
 )
 
 

@@ -4,8 +4,8 @@
 
 4 problems, K 2 cold and K' 1 rescue traces for every peer and problem, so 12 rollouts of each model, all of 48 new tokens,
 temperature 0.7, top-p 0.9, LoRA r 16, GRPO with its KL term. All sides hold dense weights in the same type, by default the
-one the processor is good at; this package samples from float16 copies of them, and its peers work at the same time, each on
-its share of the cores (``--parallel-peers auto``: one after the other).
+one the processor is good at; this package samples from float16 copies of them. With ``--parallel-peers always`` its peers
+work at the same time, each on its share of the cores.
 
 - step: this package, both rounds, verifier, embeddings, rewards, reference, loss, optimizer, logging
 - TRL: one model after the other, 12 rollouts each, a reward that costs nothing; without an environment for it (see the
@@ -137,7 +137,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser_.add_argument("--weights", default=str(native).removeprefix("torch."), choices=("bfloat16", "float32"))
     parser_.add_argument("--problems", type=int, default=4)
     parser_.add_argument("--new-tokens", type=int, default=48)
-    parser_.add_argument("--parallel-peers", default="always", choices=("auto", "always"))
+    parser_.add_argument("--parallel-peers", default="auto", choices=("auto", "always"))
     parser_.add_argument("--trl-python", type=Path, default=TRL, help="interpreter of an environment with TRL")
     options = parse(parser_, args)
     pair = models(options.quick)
