@@ -297,10 +297,9 @@ class Peer(nn.Module):
         """Refuse a model whose logits are not head(last hidden state): its scores would be silently wrong."""
         ids = torch.tensor([[1, 2, 3]], device=self.device) % self.head.weight.shape[0]
         hidden: list[Tensor] = []  # of the backbone in the network's own pass: a second pass would take as long
-        hook = self._backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0]))
-        with self.policy("reference"):
+        seen = self._backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0]))
+        with seen, self.policy("reference"):
             theirs = self.network(input_ids=ids).logits[0].float()
-        hook.remove()
         own = self.head.logits(hidden[0])
         spread = theirs.std().clamp_min(1e-3)
         if own.shape != theirs.shape or ((own - theirs).abs().max() / spread) > 0.05:

@@ -2,12 +2,15 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
 from benchmarks.learning import sweep as sweeping
 from benchmarks.learning.arms import ARMS
 from benchmarks.learning.budget import BudgetLoader
+from benchmarks.learning.legs import legs
+from benchmarks.learning.legs import main as show_legs
 from benchmarks.learning.pairs import PAIRS
 from benchmarks.learning.teacher_bonus import TeacherBonus
 from benchmarks.learning.training import run
@@ -101,6 +104,19 @@ def test_the_embedded_pair_is_the_quickstarts():
     assert pair.lr_factors.keys() < pair.peers(0).keys()
     assert all(peer.quantization == "nf4" for peer in pair.peers(0).values())
     assert "{hint}" in pair.prompt.text_hinted
+
+
+def test_legs_of_an_animal_are_the_answer_over_their_number(capsys):
+    known = {"dog": 4, "ant": 6, "human": 2, "snake": 0, "spider": 8, "crab": 10, "cat": 4, "lion": 4, "bee": 6, "wasp": 6}
+    found = 0
+    for problem in PAIRS["words"].data().splits["test"]:
+        animal = problem.question.rsplit("have ", 1)[1].strip(" ?\n").split(" ", 1)[1]
+        for name in {animal, animal.removesuffix("s")} & known.keys():
+            assert legs(problem) == known[name]
+            found += 1
+    assert found > 10
+    show_legs(Path(sweeping.__file__).with_name("results") / "words.jsonl")
+    assert "gemma3" in capsys.readouterr().out
 
 
 def test_problems_the_peers_disagree_on_are_drawn_more_often():
