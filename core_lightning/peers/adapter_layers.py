@@ -34,8 +34,23 @@ def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Te
     result = frozen_linear(x, base.weight, base.bias) if type(base) is nn.Linear else base(x)
     for name in names:
         down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
-        result = _AddAdapter.apply(result, layer.lora_dropout[name](x), down, up, layer.scaling[name])
+        x = layer.lora_dropout[name](x)
+        if torch.is_grad_enabled():
+            result = _AddAdapter.apply(result, x, down, up, layer.scaling[name])
+        else:
+            result = _added(result, _low(x, down, layer.scaling[name]), up)
     return result
+
+
+def _low(x: Tensor, down: Tensor, scaling: float) -> Tensor:
+    """``scaling * D x``, in the type the products of the adapter are made in."""
+    # float16 has no room for small gradients
+    kind = widened(x).dtype if x.dtype == torch.bfloat16 else torch.float32
+    return frozen_linear(x.to(down.dtype), down).mul_(scaling).to(kind)
+
+
+def _added(result: Tensor, low: Tensor, up: Tensor) -> Tensor:
+    return (result + frozen_linear(low, up.to(low.dtype))).to(result.dtype)
 
 
 class _AddAdapter(torch.autograd.Function):
@@ -43,12 +58,10 @@ class _AddAdapter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, result: Tensor, x: Tensor, down: Tensor, up: Tensor, scaling: float) -> Tensor:
-        # float16 has no room for small gradients
-        kind = widened(x).dtype if x.dtype == torch.bfloat16 else torch.float32
-        low = frozen_linear(x.to(down.dtype), down).mul_(scaling).to(kind)
+        low = _low(x, down, scaling)
         ctx.save_for_backward(x, low, down, up)
         ctx.scaling = scaling
-        return (result + frozen_linear(low, up.to(kind))).to(result.dtype)
+        return _added(result, low, up)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:

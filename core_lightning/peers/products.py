@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+#: Weights of fewer elements are left to the BLAS: a call of oneDNN takes 15 to 30 microseconds before it multiplies
+#: (``python -m benchmarks.products``).
+_SMALL = 2**18
+
 
 @cache
 def _types() -> tuple[torch.dtype, ...]:
@@ -23,8 +27,13 @@ def _types() -> tuple[torch.dtype, ...]:
 
 
 def has_kernel(weight: Tensor) -> bool:
-    """Whether oneDNN multiplies by this weight: on a CPU, in a type that torch and the processor have it for."""
+    """Whether oneDNN multiplies in the type of this weight: on a CPU, in a type that torch and the processor have it for."""
     return weight.device.type == "cpu" and weight.dtype in _types()
+
+
+def pays(weight: Tensor) -> bool:
+    """Whether oneDNN is to multiply by this weight: it can, and the weight is large enough to be worth the call."""
+    return weight.numel() >= _SMALL and has_kernel(weight)
 
 
 def widened(x: Tensor) -> Tensor:
@@ -68,13 +77,14 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    wide = widened(weight)
+    if (wide := widened(weight)) is weight:
+        return _kernel(x, weight, bias)
     bias = None if bias is None else bias.to(wide.dtype)
     return _kernel(x.to(wide.dtype), wide, bias).to(x.dtype)
 
 
 def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not has_kernel(weight):
+    if not pays(weight):
         return nn.functional.linear(x, weight, bias)
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product

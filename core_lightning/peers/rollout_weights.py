@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core_lightning.peers.products import arranged, half, has_half_kernel, has_kernel
+from core_lightning.peers.products import arranged, half, has_half_kernel, pays
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -95,7 +95,7 @@ class RolloutWeights:
 
 
 def _copied(weight: Tensor, bias: Tensor | None) -> Forward:
-    return arranged(weight, bias) if has_kernel(weight) else partial(nn.functional.linear, weight=weight, bias=bias)
+    return arranged(weight, bias) if pays(weight) else partial(nn.functional.linear, weight=weight, bias=bias)
 
 
 @dataclass(frozen=True)
