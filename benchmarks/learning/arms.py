@@ -137,6 +137,14 @@ ARMS: Mapping[str, Arm] = {
         advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
         rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
     ),
+    # The same in all but whose trace is imitated: what is left of a gain is what the peer knew.
+    "own_trace_logdet_right": Arm(
+        "own_trace at twice the weight, diversity of right traces, std floor 0.25",
+        rounds=_cold_only(3),
+        credit=_credit("own_trace", imitation_weight=1.6),
+        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
+        rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
+    ),
     "logdet_floor": Arm(
         "both, with determinantal diversity, std floor 0.25",
         credit=_credit("both"),
