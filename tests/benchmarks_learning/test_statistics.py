@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmarks.learning.pairs import PAIRS
-from benchmarks.learning.report import write_report
+from benchmarks.learning.report import CONTROL, DEFAULT, write_report
 from benchmarks.learning.statistics import Results, bootstrap, columns
-from benchmarks.learning.sweep import append
+from benchmarks.learning.sweep import append, read
 
 
 def held_out(rng, problems=12, n=4, lift=0.0):
@@ -102,5 +102,17 @@ def test_the_report_has_tables_and_figures(tmp_path):
     text = write_report(file).read_text()
     assert text.count("| both |") == 3
     assert "## Learning rates" in text
+    assert "own traces" not in text  # nothing to compare with
     for name in ("differences", "training", "overlap"):
         assert (tmp_path / f"few_{name}.png").stat().st_size > 10_000
+
+
+def test_the_report_compares_the_default_with_its_control(tmp_path):
+    file = tmp_path / "few.jsonl"
+    for arm, lift in {"solo": 0.0, CONTROL: 0.5, DEFAULT: 2.5}.items():
+        for seed in (0, 1, 2):
+            append(file, line(arm, seed, 0, lift, PAIRS["nano"].lr))
+    section = write_report(file).read_text().split("own traces")[1].split("##")[0]
+    results = Results(list(read(file)), PAIRS["nano"].lr, PAIRS["nano"].unit)
+    gains = [results.estimate(arm, "pass_at_1").value for arm in (DEFAULT, CONTROL)]
+    assert f"| {DEFAULT} | 3 | {100 * (gains[0] - gains[1]):+.1f} [" in section
