@@ -56,6 +56,17 @@ def _credit(mode: str, **options: object) -> CreditSettings:
     return CreditSettings(**{"mode": mode, "weight": 0.8, "imitation_weight": 0.8, **options})  # type: ignore[arg-type]
 
 
+def _imitating_among_right_traces(mode: str) -> Arm:
+    # Wrong traces earn nothing, and the floor keeps groups that differ in diversity alone from full-size advantages.
+    return Arm(
+        f"{mode} at twice the weight, diversity of right traces, std floor 0.25",
+        rounds=_cold_only(3),
+        credit=_credit(mode, imitation_weight=1.6),
+        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
+        rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
+    )
+
+
 BY_ROUND = AdvantageSettings("round", std_floor=1e-4)
 
 ARMS: Mapping[str, Arm] = {
@@ -129,22 +140,9 @@ ARMS: Mapping[str, Arm] = {
         credit=_credit("peer_trace", imitation_weight=1.6),
         rewards={"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
     ),
-    # Wrong traces earn nothing, and the floor keeps groups that differ in diversity alone from full-size advantages.
-    "peer_trace_logdet_right": Arm(
-        "peer_trace at twice the weight, diversity of right traces, std floor 0.25",
-        rounds=_cold_only(3),
-        credit=_credit("peer_trace", imitation_weight=1.6),
-        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
-        rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
-    ),
+    "peer_trace_logdet_right": _imitating_among_right_traces("peer_trace"),
     # The same in all but whose trace is imitated: what is left of a gain is what the peer knew.
-    "own_trace_logdet_right": Arm(
-        "own_trace at twice the weight, diversity of right traces, std floor 0.25",
-        rounds=_cold_only(3),
-        credit=_credit("own_trace", imitation_weight=1.6),
-        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
-        rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
-    ),
+    "own_trace_logdet_right": _imitating_among_right_traces("own_trace"),
     "logdet_floor": Arm(
         "both, with determinantal diversity, std floor 0.25",
         credit=_credit("both"),

@@ -34,11 +34,11 @@ def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Te
     result = frozen_linear(x, base.weight, base.bias) if type(base) is nn.Linear else base(x)
     for name in names:
         down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
-        x = layer.lora_dropout[name](x)
+        dropped, scaling = layer.lora_dropout[name](x), layer.scaling[name]
         if torch.is_grad_enabled():
-            result = _AddAdapter.apply(result, x, down, up, layer.scaling[name])
+            result = _AddAdapter.apply(result, dropped, down, up, scaling)
         else:
-            result = _added(result, _low(x, down, layer.scaling[name]), up)
+            result = _added(result, _low(dropped, down, scaling), up)
     return result
 
 
@@ -50,6 +50,7 @@ def _low(x: Tensor, down: Tensor, scaling: float) -> Tensor:
 
 
 def _added(result: Tensor, low: Tensor, up: Tensor) -> Tensor:
+    """``result + U low``, in the type of the result."""
     return (result + frozen_linear(low, up.to(low.dtype))).to(result.dtype)
 
 

@@ -77,7 +77,9 @@ class _FrozenLinear(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if (wide := widened(weight)) is weight:
+    wide = widened(weight)
+    # This comes hundreds of times in a decoding step, where asking to convert takes time, too.
+    if wide is weight and x.dtype == weight.dtype:
         return _kernel(x, weight, bias)
     bias = None if bias is None else bias.to(wide.dtype)
     return _kernel(x.to(wide.dtype), wide, bias).to(x.dtype)

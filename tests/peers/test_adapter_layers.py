@@ -12,13 +12,15 @@ from torch import nn
 from core_lightning.peers.adapter_layers import merge_nodes
 from naive import make_peer
 
+IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+
 
 def layers(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if "forward" in vars(m)]
 
 
 def run(network: nn.Module, parameters: list[nn.Parameter]) -> tuple[torch.Tensor, ...]:
-    logits = network(input_ids=torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])).logits.float()
+    logits = network(input_ids=IDS).logits.float()
     pull = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0))
     return (logits.detach(), *torch.autograd.grad((logits * pull).sum(), parameters))
 
@@ -36,12 +38,14 @@ def test_values_and_gradients_are_those_of_peft(
     parameters = list(peer.adapter_parameters().values())
     with peer.policy():
         ours = run(peer.network, parameters)
+        with torch.no_grad():
+            sampled = peer.network(input_ids=IDS).logits.float()
         merged = layers(peer.network)
         assert merged
         for layer in merged:
             del layer.forward
         theirs = run(peer.network, parameters)
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip((sampled, *ours), (theirs[0], *theirs), strict=True):
         assert (a - b).norm() <= tolerance * b.norm()
 
 

@@ -6,7 +6,33 @@ import pytest
 import torch
 
 from core_lightning.peers import products
-from core_lightning.peers.products import frozen_linear
+from core_lightning.peers.products import frozen_linear, has_kernel, pays
+
+SMALL = products._SMALL
+
+
+@pytest.fixture(autouse=True, params=["oneDNN", "BLAS"])
+def kernel(request: pytest.FixtureRequest, no_weight_is_small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything here holds on both sides of the line."""
+    if request.param == "BLAS":
+        monkeypatch.setattr(products, "_SMALL", SMALL)
+
+
+def test_large_weights_go_to_onednn_and_small_ones_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_SMALL", SMALL)
+    large, small = torch.empty(1024, SMALL // 1024), torch.empty(1023, SMALL // 1024)
+    assert pays(large) == has_kernel(large)
+    assert not pays(small)
+    assert not pays(large.to("meta"))
+    assert not pays(large.double())
+
+
+def test_a_float32_weight_takes_bfloat16_rows() -> None:
+    """As under autocast: the product is made in the type of the weight, and returned in that of the rows."""
+    x, weight = torch.randn(4, 24).bfloat16(), torch.randn(40, 24)
+    product = frozen_linear(x, weight)
+    assert product.dtype == torch.bfloat16
+    torch.testing.assert_close(product.double(), x.double() @ weight.double().T, rtol=0.01, atol=0.01)
 
 
 @pytest.mark.parametrize("rows", [1, 8, 33])

@@ -1,0 +1,11 @@
+"""Tiny models take the ways of large ones."""
+
+import pytest
+
+from core_lightning.peers import products
+
+
+@pytest.fixture(autouse=True)
+def no_weight_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of tiny models go through oneDNN, as those of language models do."""
+    monkeypatch.setattr(products, "_SMALL", 0)
