@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: quickstart nano test test-embedded lint env
+.PHONY: quickstart nano test test-embedded test-gpu lint env
 
 quickstart: env
 	$(RUN) -m core_lightning fit --config configs/quickstart.yaml
@@ -16,6 +16,10 @@ test: env
 
 test-embedded: env
 	OMP_NUM_THREADS=2 $(RUN) -m pytest -m embedded tests
+
+# On a machine with a GPU (there the environment needs a torch built for CUDA).
+test-gpu: env
+	TEST_ACCELERATOR=gpu $(RUN) -m pytest tests/peers/test_cuda.py tests/module tests/cli
 
 lint: env
 	$(RUN) -m ruff check .

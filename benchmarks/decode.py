@@ -24,8 +24,8 @@ from benchmarks.measure import Report, in_turn, parse, parser, ratios
 from benchmarks.teams import PROMPTS, WEIGHTS, load_peer, models, problems, weights
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.peers.cache import CACHE
+from core_lightning.peers.decoding import fill
 from core_lightning.peers.drawing import padded_vocabulary
-from core_lightning.peers.sampling import fill
 
 
 @torch.no_grad()
@@ -36,14 +36,14 @@ def bare_loop(peer: Peer, prompt: list[int], rows: int, new_tokens: int, adapter
     model = peer.network.get_base_model().base_model
     head = peer.engine.rig.head
     cache = DynamicCache(config=model.config.get_text_config())
-    memory = torch.empty(rows, padded_vocabulary(head.weight.shape[0]))
+    memory = torch.empty(rows, padded_vocabulary(head.weight.shape[0]), device=peer.device)
 
     def likeliest(ids: Tensor) -> Tensor:
         hidden = model(ids, use_cache=True, **{CACHE: cache}).last_hidden_state[:, -1]
         return fill(memory[: len(ids)], head, hidden).argmax(-1, keepdim=True)
 
     with peer.sampling_weights(adapter), peer.policy("own" if adapter else "reference"):
-        tokens = likeliest(torch.tensor([prompt]))
+        tokens = likeliest(torch.tensor([prompt], device=peer.device))
         cache.batch_repeat_interleave(rows)
         tokens = tokens.expand(rows, 1)
         for _ in range(new_tokens - 1):

@@ -195,6 +195,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
         "processor": _processor(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "threads": str(torch.get_num_threads()),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
         "date": time.strftime("%Y-%m-%d"),

@@ -23,7 +23,7 @@ def markdown(file: Path) -> str:
             "",
             *(f"| {' | '.join(cells)} |" for cells in rows),
             "",
-            f"{where['processor']}, {where['threads']} threads, torch {where['torch']}, transformers "
+            f"{where.get('gpu', where['processor'])}, {where['threads']} threads, torch {where['torch']}, transformers "
             f"{where['transformers']}, commit {where['commit']}, {where['date']}.",
             "",
         ]

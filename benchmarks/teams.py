@@ -24,6 +24,7 @@ from core_lightning.protocol.records import Problem
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import HashingEmbedder, MiniLMEmbedder
 
+CPU = torch.device("cpu")
 EMBEDDED = {"smollm2": "embedded/smollm2-135m-instruct", "gemma3": "embedded/gemma3-270m"}
 NANO = {"a": "nano/a", "b": "nano/b"}
 WEIGHTS = tuple(f"{kind}{copies}" for kind in ("nf4", "float32", "bfloat16") for copies in ("", "-dense", "-half"))
@@ -63,11 +64,11 @@ def endless() -> Any:
     return patch("core_lightning.peers.peer.stop_token_ids", return_value=frozenset({-1}))
 
 
-def load_peer(model: str, **options: Any) -> Peer:
-    """A peer on the CPU that always writes up to its token limit."""
+def load_peer(model: str, device: torch.device = CPU, **options: Any) -> Peer:
+    """A peer that always writes up to its token limit."""
     quiet()
     with endless():
-        return Peer("peer", PeerConfig(model, prompt_style="plain", **options), torch.device("cpu"))
+        return Peer("peer", PeerConfig(model, prompt_style="plain", **options), device)
 
 
 def problems(count: int, seed: int = 0) -> list[Problem]:

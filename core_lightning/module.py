@@ -307,7 +307,7 @@ class CollaborativeReasoningModule(LightningModule):
         )
 
     def _freeze(self, peer: Peer, groups: Sequence[Group], masked: set[int], objective: Objective) -> PeerBatch:
-        with self.team.watch("score", peer.name):
+        with self.team.watch("score", peer.name, peer.device):
             batch = freeze(
                 peer,
                 self.examples(peer, groups, masked),
@@ -335,7 +335,7 @@ class CollaborativeReasoningModule(LightningModule):
         def learn(peer: Peer) -> dict[str, float]:
             if not batches[peer.name]:
                 return {}
-            with self.team.watch("backward", peer.name):
+            with self.team.watch("backward", peer.name, peer.device):
                 return accumulate(peer, batches[peer.name], objective, self.credit, backward)
 
         with self._unsynced():

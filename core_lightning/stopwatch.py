@@ -23,16 +23,17 @@ class Stopwatch:
         self._threads = threading.local()
 
     @contextmanager
-    def __call__(self, phase: str, peer: str | None = None) -> Iterator[None]:
-        """Time a block as ``phase`` or ``phase/peer``."""
+    def __call__(self, phase: str, peer: str | None = None, device: torch.device | str | None = None) -> Iterator[None]:
+        """Time a block as ``phase`` or ``phase/peer``; on a GPU until its work is done, behind the host's back."""
         inner: list[float] = self._threads.__dict__.setdefault("inner", [])  # seconds within each open phase
         inner.append(0.0)
         start = time.perf_counter()
         try:
             yield
         finally:
-            if torch.cuda.is_available() and torch.cuda.is_initialized():
-                torch.cuda.synchronize()  # kernels run behind the host's back
+            if torch.cuda.is_available() and torch.cuda.is_initialized() and str(device) != "cpu":
+                # Not the whole device, on which another thread may be recording a graph.
+                torch.cuda.current_stream(device).synchronize()
             spent = time.perf_counter() - start
             self.seconds[f"{phase}/{peer}" if peer else phase] += spent - inner.pop()
             if inner:

@@ -144,7 +144,7 @@ class Team:
     def _for_each(self, phase: str) -> Callable[[Callable[[Peer], Result], Sequence[Peer]], list[Result]]:
         def run(work: Callable[[Peer], Result], peers: Sequence[Peer]) -> list[Result]:
             def timed(peer: Peer) -> Result:
-                with self.watch(phase, peer.name):
+                with self.watch(phase, peer.name, peer.device):
                     return work(peer)
 
             return on_their_devices(timed, peers, self.parallel)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core_lightning.peers.products import frozen_linear, widened
+from core_lightning.peers.products import frozen_linear, product_type
 
 
 def merge_nodes(network: nn.Module) -> None:
@@ -44,9 +44,14 @@ def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Te
 
 def _low(x: Tensor, down: Tensor, scaling: float) -> Tensor:
     """``scaling * D x``, in the type the products of the adapter are made in."""
+    kind = adapter_type(x.dtype, x.device)
+    return frozen_linear(x.to(kind), down.to(kind)).mul_(scaling)
+
+
+def adapter_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """The type in which an adapter is multiplied with activations of a type."""
     # float16 has no room for small gradients
-    kind = widened(x).dtype if x.dtype == torch.bfloat16 else torch.float32
-    return frozen_linear(x.to(down.dtype), down).mul_(scaling).to(kind)
+    return torch.float32 if dtype == torch.float16 else product_type(dtype, device)
 
 
 def _added(result: Tensor, low: Tensor, up: Tensor) -> Tensor:

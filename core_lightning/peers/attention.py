@@ -1,4 +1,4 @@
-"""Attention by plain matrix products, for processors.
+"""Attention by plain matrix products, for processors, and for decoding on a GPU.
 
 The kernel torch offers on a CPU (``scaled_dot_product_attention``) is made for long float32 sequences. In bfloat16 it takes
 several times as long as the two products it stands for, in a decoding step as in a backward pass, and it knows no shared
@@ -30,6 +30,19 @@ def attend_by_products(network: Any) -> None:
     config = network.config.get_text_config()
     if network.device.type == "cpu" and config._attn_implementation == "sdpa":
         config._attn_implementation = NAME
+
+
+@contextmanager
+def products_attention(network: Any) -> Iterator[None]:
+    """Let a model attend by products for a while, on a GPU too: with one query a row, the kernel repeats shared heads."""
+    config = network.config.get_text_config()
+    before = config._attn_implementation
+    if before == "sdpa":
+        config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
 
 
 @contextmanager
@@ -76,17 +89,28 @@ def attention(
     rows, heads, queries, size = query.shape
     shared, keys = key.shape[1:3]
     special = dropout or options.get("position_bias") is not None or (attention_mask is None and queries > 1)
-    if special or rows * heads * queries * keys > MOST_SCORES:
+    if special or (queries > 1 and rows * heads * queries * keys > MOST_SCORES):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
-    scaled = widened(query) * (size**-0.5 if scaling is None else scaling)
-    scores = scaled.reshape(rows, shared, heads // shared * queries, size) @ widened(key).transpose(2, 3)
+    scale = size**-0.5 if scaling is None else scaling
+    values = widened(value)
+    together = (rows, shared, heads // shared * queries, size)
+    if query.device.type == "cuda" and query.dtype != torch.float32:
+        scores = _float_scores(query.reshape(together), key).mul_(scale)
+    else:
+        scores = (widened(query) * scale).reshape(together) @ widened(key).transpose(2, 3)
     if attention_mask is not None:
         # In place, also under autograd: neither the product nor the softmax needs the scores again.
         scores.view(rows, shared, heads // shared, queries, keys).add_(attention_mask[:, :, None])
-    mixed = torch.softmax(scores, dim=-1) @ widened(value)
+    mixed = torch.softmax(scores, dim=-1).to(values.dtype) @ values
     return mixed.view(rows, heads, queries, -1).transpose(1, 2).to(query.dtype).contiguous(), None
+
+
+def _float_scores(query: Tensor, key: Tensor) -> Tensor:
+    """Products of 16-bit queries and keys on a GPU, in float32 as they are summed up."""
+    sums = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2), out_dtype=torch.float32)
+    return sums.unflatten(0, key.shape[:2])
 
 
 def attention_bias(**options: Any) -> Tensor | None:

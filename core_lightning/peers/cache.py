@@ -51,6 +51,40 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = keys, values
         return keys, values
 
+    @staticmethod
+    def fit(cache: Any, room: int) -> bool:
+        """Whether :func:`make_room` makes every layer of a filled cache one of these."""
+        return all(_takes(layer, room) for layer in cache.layers)
+
+
+class FixedLayer(RoomyLayer):
+    """The same, written where a tensor says: nothing in a step depends on how long the rows are.
+
+    Args:
+        layer: A layer with room, whose memory is taken over.
+        place: Column of the next token, ``int64 Tensor[1]``. Who owns it moves it on.
+    """
+
+    extent: int
+    """Columns that are shown. Those behind the last token hold zeros, and have to be hidden by the mask."""
+
+    def __init__(self, layer: RoomyLayer, place: Tensor) -> None:
+        vars(self).update(vars(layer))
+        self._place = place
+        self.extent = self._length
+        for states in self._all:
+            states[:, :, self._length :] = 0  # what is hidden is still multiplied, and memory may hold a NaN
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Write the keys and values of one token, and return what is shown."""
+        for states, new in zip(self._all, (key_states, value_states), strict=True):
+            states.index_copy_(2, self._place, new)
+        return self._show()
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        self._length = self.extent
+        return super()._show()
+
 
 def _widened(states: Tensor, room: int) -> Tensor:
     rows, heads, length, size = states.shape
@@ -64,9 +98,10 @@ def make_room(cache: Any, tokens: int) -> None:
 
     Layers that forget (a window shorter than what comes) or keep something else stay as they are.
     """
-    for i, layer in enumerate(cache.layers):
-        window = layer.sliding_window if type(layer) is DynamicSlidingWindowLayer else None
-        if window is not None and layer.get_seq_length() + tokens > window:
-            continue
-        if type(layer) in (DynamicLayer, DynamicSlidingWindowLayer):
-            cache.layers[i] = RoomyLayer(layer, tokens)
+    cache.layers[:] = [RoomyLayer(layer, tokens) if _takes(layer, tokens) else layer for layer in cache.layers]
+
+
+def _takes(layer: Any, tokens: int) -> bool:
+    if type(layer) is DynamicSlidingWindowLayer:
+        return layer.get_seq_length() + tokens <= layer.sliding_window
+    return type(layer) is DynamicLayer

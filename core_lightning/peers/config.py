@@ -60,6 +60,9 @@ class GenerationSettings:
     """Sampling batches hold at most this many (prompt + new) token positions, which bounds the key-value cache."""
     engine: EngineName = "native"
     """What samples: this library; the continuous batching of transformers, with the same tokens; or vLLM (never run)."""
+    cuda_graphs: bool = True
+    """Record decoding steps on a GPU and repeat them, where the model allows it: a step then takes as long as its work,
+    not as long as naming its operations."""
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0, f"generation.temperature is {self.temperature}; set it above 0")

@@ -11,6 +11,9 @@ from torch import Tensor
 
 #: The vocabulary is summed in blocks of so many tokens.
 BLOCK = 512
+#: Weights are counted in whole units, so many in the largest: sums of whole numbers are the same in any order, on any
+#: device. A vocabulary of 2^18 equal tokens sums up to 2^62.
+_UNITS = 2.0**44
 #: Rejections after which the few rows that are left are sorted; with top-p 0.9 one row in 10^8 gets there.
 _TRIALS = 8
 #: What a SplitMix64 stream advances by.
@@ -94,17 +97,17 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
     weights = logits.sub_(top).div_(temperature).exp_()
     highest = highest.sub_(top).div_(temperature).exp_()
     blocks = weights.view(rows, -1, BLOCK)
-    cumulative = blocks.sum(-1).double().cumsum(-1)
+    cumulative = _counted(blocks.sum(-1)).cumsum(-1)
     total = cumulative[:, -1]
     last = torch.searchsorted(cumulative, total[:, None].contiguous())  # the last block with any weight
 
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     pending = torch.arange(rows, device=logits.device)
     for trial in range(_TRIALS):
-        target = uniform(seeds[pending], step * (_TRIALS + 1) + trial) * total[pending]
+        target = _share(uniform(seeds[pending], step * (_TRIALS + 1) + trial), total[pending])
         block = torch.minimum(torch.searchsorted(cumulative[pending], target[:, None], right=True), last[pending])
-        before = torch.where(block > 0, cumulative[pending].gather(1, (block - 1).clamp(min=0)), 0.0)
-        inside = blocks[pending, block.squeeze(1)].double().cumsum(-1)
+        before = torch.where(block > 0, cumulative[pending].gather(1, (block - 1).clamp(min=0)), 0)
+        inside = _counted(blocks[pending, block.squeeze(1)]).cumsum(-1)
         # The last token with positive weight at or before the target: rounding must never pick one of weight 0.
         offset = torch.searchsorted(inside, target[:, None] - before, right=True)
         offset = torch.minimum(offset, torch.searchsorted(inside, inside[:, -1:].contiguous()))
@@ -117,21 +120,30 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
         if not len(pending):
             break
         above = _mass_above(blocks, highest, pending, drawn)
-        pending = pending[above >= top_p * total[pending]]
+        pending = pending[above * _UNITS >= top_p * total[pending]]
         if not len(pending):
             break
     else:
-        ordered, order = weights[pending].double().sort(-1, descending=True)
+        ordered, order = _counted(weights[pending]).sort(-1, descending=True)
         mass = ordered.cumsum(-1)
         least = ordered.gather(1, ((mass - ordered) < top_p * total[pending, None]).sum(-1, keepdim=True) - 1)
         keep = ordered >= least  # tokens as likely as the last one of the nucleus belong to it
-        kept = torch.where(keep, ordered, 0.0).cumsum(-1)
+        kept = torch.where(keep, ordered, 0).cumsum(-1)
         # A number of its own: those of the trials are known to lie outside the nucleus.
-        target = uniform(seeds[pending], step * (_TRIALS + 1) + _TRIALS) * kept[:, -1]
+        target = _share(uniform(seeds[pending], step * (_TRIALS + 1) + _TRIALS), kept[:, -1])
         place = torch.searchsorted(kept, target[:, None], right=True).clamp_(max=keep.sum(-1, keepdim=True) - 1)
         tokens[pending] = order.gather(1, place).squeeze(1)
     chosen = weights.gather(1, tokens[:, None]).squeeze(1)
-    return tokens, (chosen.double().log() - total.log()).float()
+    return tokens, (chosen.double().log() - (total / _UNITS).log()).float()
+
+
+def _counted(weights: Tensor) -> Tensor:
+    return (weights.double() * _UNITS).long()
+
+
+def _share(numbers: Tensor, of: Tensor) -> Tensor:
+    """The unit at a place in [0, 1) of so many, below all of them."""
+    return torch.minimum((numbers * of).long(), of - 1)
 
 
 def _mass_above(blocks: Tensor, highest: Tensor, rows: Tensor, drawn: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from core_lightning.peers.products import frozen_linear, half, has_half_kernel
+from core_lightning.peers.products import float_product, half, has_half_kernel
 
 #: Logits of one tile, in numbers: small enough for a processor's cache, and for memory that is not handed back in between.
 TILE_ELEMENTS = 1 << 21
@@ -45,7 +45,7 @@ class LogitHead:
 
     def _raw(self, hidden: Tensor, part: slice) -> Tensor:
         bias = None if self.bias is None else self.bias[part]
-        return frozen_linear(hidden.to(self.weight.dtype), self.weight[part], bias)
+        return float_product(hidden.to(self.weight.dtype), self.weight[part], bias)
 
     def tiles(self, rows: int) -> list[slice]:
         """Parts of the vocabulary, one after the other, whose logits of so many rows fit a tile."""

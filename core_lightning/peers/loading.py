@@ -11,6 +11,7 @@ from torch import nn
 
 from core_lightning.peers.attention import attend_by_products
 from core_lightning.peers.config import LoraSettings, PeerConfig
+from core_lightning.peers.norms import fuse_norms
 from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
 
 #: Parts of conditional-generation models that text never passes through: an adapter there would never learn.
@@ -67,6 +68,8 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     if quantized is None:
         network = network.to(device)
     attend_by_products(network)
+    if device.type == "cuda":
+        fuse_norms(network)
     return network.requires_grad_(False).eval()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core_lightning.peers.adapter_layers import adapter_type
 from core_lightning.peers.products import arranged, half, has_half_kernel, pays
 
 Forward = Callable[[Tensor], Tensor]
@@ -79,7 +80,9 @@ class RolloutWeights:
             return lambda x: product(x).to(x.dtype)
         down = torch.cat([p.down for p in parts if p.down is not None], dim=1)
         up = torch.block_diag(*(p.up for p in parts if p.up is not None))
-        return partial(_adapted, product, down, up)
+        base = parts[0].base
+        kind = adapter_type(_dense_type(base) or down.dtype, base.weight.device)
+        return partial(_adapted, product, down.to(kind), up.to(kind))
 
     def _product(self, layers: Sequence[nn.Module]) -> Forward:
         key = tuple(layers)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.drawing import draw, padded_vocabulary
+from core_lightning.peers.drawing import draw
 from core_lightning.peers.head import LogitHead
 from core_lightning.peers.prefill import Beginning, common_beginning, prefill
 
@@ -103,76 +102,48 @@ def _sample_batch(
     pad_id: int,
     tokenizer: Any,
 ) -> list[list[SampledTokens]]:
-    from core_lightning.peers.cache import CACHE, make_room
+    from core_lightning.peers.decoding import make_decoder
 
     device = backbone.device
     # The K samples of a prompt share its prefill: from here on a row is a completion.
-    source = torch.tensor([i for i, s in enumerate(seeds) for _ in s], device=device)
-    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens, beginning).spread(source)
-    cache, columns, position = start.cache, start.mask.shape[1], start.lengths
-    make_room(cache, settings.max_new_tokens)
-    hidden = start.last
-    # Room for the whole completion: a step only looks at a longer slice.
-    mask = torch.cat([start.mask, start.mask.new_ones(len(source), settings.max_new_tokens)], dim=1)
+    source = [i for i, s in enumerate(seeds) for _ in s]
+    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens, beginning).spread(
+        torch.tensor(source, device=device)
+    )
+    decoder = make_decoder(backbone, head, start, settings.max_new_tokens, settings.cuda_graphs)
     row_seeds = torch.tensor([s for group in seeds for s in group], dtype=torch.int64, device=device)
-    alive = torch.arange(len(source), device=device)
-    stops = torch.tensor(sorted(stop_ids), device=device)
 
-    tokens: list[list[int]] = [[] for _ in range(len(source))]
-    logprobs: list[list[float]] = [[] for _ in range(len(source))]
+    tokens: list[list[int]] = [[] for _ in source]
+    logprobs: list[list[float]] = [[] for _ in source]
     stopped = [False] * len(source)
-    finished = torch.zeros(len(source), dtype=torch.bool, device=device)
-    # One memory for the logits of all steps: getting it anew takes longer than filling it.
-    memory = hidden.new_empty(len(source), padded_vocabulary(head.weight.shape[0]), dtype=torch.float32)
+    rows = list(range(len(source)))  # completions in the batch
+    logits = decoder.first()
     for step in range(settings.max_new_tokens):
-        logits = fill(memory[: len(alive)], head, hidden)
-        drawn, drawn_logprobs = draw(logits, settings.temperature, settings.top_p, row_seeds[alive], step)
-        ended = torch.isin(drawn, stops)
-        for row, (trace, token, logprob, done, over) in enumerate(
-            zip(alive.tolist(), drawn.tolist(), drawn_logprobs.tolist(), finished.tolist(), ended.tolist(), strict=True)
-        ):
-            if done:
+        drawn, drawn_logprobs = draw(logits, settings.temperature, settings.top_p, row_seeds, step)
+        for i, token, logprob in zip(rows, drawn.tolist(), drawn_logprobs.tolist(), strict=True):
+            if stopped[i]:
                 continue
-            tokens[trace].append(token)
-            logprobs[trace].append(logprob)
-            if over or (settings.stop and meets_stop(tokens[trace], settings.stop, tokenizer)):
-                stopped[trace] = True
-                finished[row] = True
-        if bool(finished.all()) or step + 1 == settings.max_new_tokens:
+            tokens[i].append(token)
+            logprobs[i].append(logprob)
+            stopped[i] = token in stop_ids or meets_stop(tokens[i], settings.stop, tokenizer)
+        going = [place for place, i in enumerate(rows) if not stopped[i]]
+        if not going or step + 1 == settings.max_new_tokens:
             break
         # Finished rows cost as much as live ones; dropping them copies the cache once, so it waits until a quarter is done.
-        if int(finished.sum()) * 4 >= len(finished):
-            live = (~finished).nonzero().squeeze(1)
-            cache.batch_select_indices(live)
-            alive, drawn, mask, position, finished = (
-                alive[live],
-                drawn[live],
-                mask[live],
-                position[live],
-                finished[live],
-            )
-        hidden = backbone(
-            input_ids=drawn[:, None],
-            attention_mask=mask[:, : columns + step + 1],
-            position_ids=position[:, None] + step,
-            use_cache=True,
-            **{CACHE: cache},
-        ).last_hidden_state[:, -1]
+        if len(going) * 4 <= len(rows) * 3:
+            kept = torch.tensor(going, device=device)
+            decoder.keep(kept)
+            rows, drawn, row_seeds = [rows[place] for place in going], drawn[kept], row_seeds[kept]
+        logits = decoder.next(drawn)
 
-    rows = iter(zip(tokens, logprobs, stopped, strict=True))
-    return [[SampledTokens(*next(rows)) for _ in group] for group in seeds]
-
-
-def fill(memory: Tensor, head: LogitHead, hidden: Tensor) -> Tensor:
-    """The logits of some rows in given memory, padded with minus infinity."""
-    for tile in head.tiles(len(hidden)):
-        head.logits(hidden, tile, out=memory[:, tile])
-    memory[:, head.weight.shape[0] :] = -torch.inf
-    return memory
+    sampled = iter(zip(tokens, logprobs, stopped, strict=True))
+    return [[SampledTokens(*next(sampled)) for _ in group] for group in seeds]
 
 
 def meets_stop(token_ids: Sequence[int], stop: Sequence[str], tokenizer: Any) -> bool:
     """Whether the last of these tokens completes a stop string."""
+    if not stop:
+        return False
     # A character takes at most four byte tokens, so the last few ids show whether a stop string has just been completed.
     window = 4 * max(map(len, stop)) + 1
     tail = tokenizer.decode(token_ids[-window:], skip_special_tokens=False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from core_lightning.peers.head import LogitHead
-from core_lightning.peers.products import frozen_linear
+from core_lightning.peers.products import float_product
 
 
 class _Sums:
@@ -63,7 +63,7 @@ class _Sums:
 def _weighed(values: Tensor, bend: Tensor | None, weight: Tensor) -> Tensor:
     """Rows of the head, each as often as its value says, ``Tensor[n, d]``."""
     values = values if bend is None else values * bend
-    return frozen_linear(values.to(weight.dtype), weight.t()).float()
+    return float_product(values.to(weight.dtype), weight.t())
 
 
 class _TokenLogprobs(torch.autograd.Function):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import decode, engines, products, scale, scoring, step, verifier
+from benchmarks import decode, engines, gpu, products, scale, scoring, step, verifier
 from benchmarks.measure import PeakMemory, Row, in_turn, isolated, ratios
 from benchmarks.table import markdown
 
@@ -34,6 +34,7 @@ def through_pickle(work: Callable[..., Any], *args: Any) -> Any:
         ("scoring", scoring.main, [], {"chunked, extra memory", "time ours / naive", "micro-batches"}),
         ("step", step.main, NO_TRL, {"times faster than one at a time", "verifier, embeddings and rewards"}),
         ("engines", engines.main, ["--peers", "a", "--problems", "2"], {"native", "continuous / native"}),
+        ("gpu", gpu.main, ["--weights", "bfloat16", "nf4-dense"], {"sampler / bare loop", "loss", "reference"}),
         ("products", products.main, [], {"BLAS", "BLAS / oneDNN, weight arranged once"}),
         ("verifier", verifier.main, [], {"comparisons", "longest"}),
         ("scale", scale.main, ["--problems", "1", "--peers", "2"], {"same traces (1: yes)", "peak memory"}),

@@ -1,6 +1,7 @@
 """A config of two tiny models of different architecture and tokenizer."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 import yaml
 
 from core_lightning.main import main
+
+ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")  # make test-gpu
 
 
 @pytest.fixture
@@ -33,7 +36,8 @@ def config(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> Callable[..
             "pass_at_k": {"k": 1},
             "trainer": {
                 "default_root_dir": str(tmp_path / "run"),
-                "accelerator": "cpu",
+                "accelerator": ACCELERATOR,
+                "deterministic": ACCELERATOR != "cpu",
                 "max_steps": 2,
                 "enable_progress_bar": False,
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from counting_terms import Count
 
 GENERATION = GenerationSettings(max_new_tokens=10, temperature=1.0)
 SGD_RATE = 0.05
+ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")  # make test-gpu
 
 
 def peer(folder: Path, **options: Any) -> PeerConfig:
@@ -80,7 +82,9 @@ def data(folder: Path, n: int = 8, batch_size: int = 2, **options: Any) -> JsonL
 
 
 def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
-    options = {"max_epochs": 1, "accelerator": "cpu", "devices": 1, "num_sanity_val_steps": 0} | options
+    options = {"max_epochs": 1, "accelerator": ACCELERATOR, "devices": 1, "num_sanity_val_steps": 0} | options
+    if ACCELERATOR != "cpu":
+        options["deterministic"] = True  # kernels of a GPU may add in any order
     return Trainer(
         default_root_dir=folder,
         logger=False,

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from runs import of_peer, same
+from runs import ACCELERATOR, of_peer, same
 from two_processes import run
 
 
+@pytest.mark.skipif(ACCELERATOR != "cpu" and torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> None:
     script = str(Path(__file__).with_name("two_processes.py"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -22,7 +22,9 @@ class Scored:
     weight: float = 1.0
 
 
-def make_peer(folder: Path, name: str = "a", *, base: Peer | None = None, wake: bool = True, **options: object) -> Peer:
+def make_peer(
+    folder: Path, name: str = "a", *, base: Peer | None = None, wake: bool = True, device: str = "cpu", **options: object
+) -> Peer:
     """A peer in float32 with an adapter that does something, as after some training."""
     options = {
         "quantization": "none",
@@ -32,7 +34,7 @@ def make_peer(folder: Path, name: str = "a", *, base: Peer | None = None, wake: 
     } | options
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        peer = Peer(name, PeerConfig(str(folder), **options), CPU, base=base)  # type: ignore[arg-type]
+        peer = Peer(name, PeerConfig(str(folder), **options), torch.device(device), base=base)  # type: ignore[arg-type]
         if wake:
             wake_adapter(peer)
     return peer

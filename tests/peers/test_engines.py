@@ -128,6 +128,7 @@ def test_sampling_leaves_network_and_random_state_as_they_were(
 ) -> None:
     native, continuous = pair_of(kind)
     prompts = prompts_of(native)
+    continuous.sample([], [])  # sets the mode of sampling
     state = torch.get_rng_state()
     modes = [m.training for m in continuous.network.modules()]
     sampled = continuous.sample(prompts, seeds_of(prompts))
