@@ -12,7 +12,7 @@ from torch import nn
 from core_lightning.peers.attention import attend_by_products
 from core_lightning.peers.config import LoraSettings, PeerConfig
 from core_lightning.peers.norms import fuse_norms
-from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
+from core_lightning.peers.sources import ModelSource, PeerSourceError, converted_tokenizer, resolve
 
 #: Parts of conditional-generation models that text never passes through: an adapter there would never learn.
 _BESIDE_TEXT = r"(.*\.)?(vision_tower|vision_model|audio_tower|multi_modal_projector)\..*"
@@ -35,7 +35,9 @@ def load_tokenizer(source: ModelSource) -> Any:
     """The tokenizer of a base model, with a padding token."""
     from transformers import AutoTokenizer
 
-    tokenizer = _from_hub(AutoTokenizer.from_pretrained, source)
+    tokenizer = converted_tokenizer(source.name_or_path)
+    if tokenizer is None:
+        tokenizer = _from_hub(AutoTokenizer.from_pretrained, source)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

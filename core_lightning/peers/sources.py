@@ -257,6 +257,23 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
     settings.write_text(json.dumps(json.loads(settings.read_text()) | as_written, indent=2))
 
 
+def converted_tokenizer(name_or_path: str) -> Any | None:
+    """The tokenizer of a converted model; None for other models.
+
+    ``AutoTokenizer`` parses tokenizer.json once more to find out what is known here, and takes twice as long.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    folder = Path(name_or_path)
+    if not _is_complete(folder):
+        return None
+    options = json.loads((folder / "tokenizer_config.json").read_text())
+    template = folder / "chat_template.jinja"
+    if template.is_file():
+        options["chat_template"] = template.read_text(encoding="utf-8")
+    return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), name_or_path=name_or_path, **options)
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 

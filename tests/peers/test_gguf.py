@@ -55,6 +55,24 @@ def test_a_gguf_file_becomes_the_model_it_was_written_from(cache: Path, tmp_path
     assert peer.tokenizer.padding_side == in_the_file.padding_side
 
 
+@pytest.mark.parametrize("template", [None, "{{ messages[0]['content'] }}é"])
+def test_a_converted_tokenizer_is_what_the_library_makes_of_the_folder(
+    cache: Path, tmp_path: Path, template: str | None
+) -> None:
+    write_gguf(tmp_path / "tiny.gguf")
+    folder = Path(resolve(str(tmp_path / "tiny.gguf")).name_or_path)
+    if template:
+        (folder / "chat_template.jinja").write_text(template)
+    ours = sources.converted_tokenizer(str(folder))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    assert type(ours) is type(theirs)
+    assert ours.chat_template == theirs.chat_template == template
+    for name in ("special_tokens_map", "added_tokens_decoder", "padding_side", "model_max_length", "name_or_path"):
+        assert str(getattr(ours, name)) == str(getattr(theirs, name)), name
+    assert ours("<bos>12 + é").input_ids == theirs("<bos>12 + é").input_ids
+    assert sources.converted_tokenizer(str(tmp_path)) is None
+
+
 def test_a_conversion_is_made_once_and_belongs_to_the_content(
     cache: Path, tmp_path: Path, conversions: list[Path]
 ) -> None:
