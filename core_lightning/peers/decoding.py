@@ -38,6 +38,9 @@ class Decoder:
         room: Tokens that will be added to a row at most.
     """
 
+    shrink_at = 0.75
+    """Finished rows are to be dropped when no more than this share of the rows goes on: dropping copies the cache."""
+
     def __init__(self, backbone: Any, head: LogitHead, start: Prefilled, room: int) -> None:
         make_room(start.cache, room)
         self._backbone = backbone
@@ -81,6 +84,8 @@ class FixedDecoder(Decoder):
 
     A step writes where tensors say, and looks at columns that are not written yet, which its mask hides.
     """
+
+    shrink_at = 0.5  # fewer rows are recorded anew
 
     def __init__(self, backbone: Any, head: LogitHead, start: Prefilled, room: int) -> None:
         super().__init__(backbone, head, start, room)
@@ -138,11 +143,10 @@ class FixedDecoder(Decoder):
 
     def _record(self) -> None:
         """Make the step a graph. A model that asks its GPU for a value in between cannot be recorded; it goes on without."""
-        device = self._backbone.device
         graph = torch.cuda.CUDAGraph()
-        random = torch.cuda.default_generators[device.index or 0]
-        state = random.clone_state()
-        with torch.cuda.device(device):
+        with torch.cuda.device(self._backbone.device):
+            random = torch.cuda.default_generators[torch.cuda.current_device()]
+            state = random.clone_state()
             here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
             aside.wait_stream(here)
             try:

@@ -129,8 +129,8 @@ def _sample_batch(
         going = [place for place, i in enumerate(rows) if not stopped[i]]
         if not going or step + 1 == settings.max_new_tokens:
             break
-        # Finished rows cost as much as live ones; dropping them copies the cache once, so it waits until a quarter is done.
-        if len(going) * 4 <= len(rows) * 3:
+        # Finished rows cost as much as live ones, but dropping them has its price, too.
+        if len(going) <= decoder.shrink_at * len(rows):
             kept = torch.tensor(going, device=device)
             decoder.keep(kept)
             rows, drawn, row_seeds = [rows[place] for place in going], drawn[kept], row_seeds[kept]
