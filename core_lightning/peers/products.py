@@ -71,7 +71,8 @@ def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tens
 def float_product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x W^T + b`` without gradient, in float32 as it was summed up.
 
-    Rounded to bfloat16, a logit of 20 is off by up to 0.06 and its probability by as many hundredths.
+    Rounded to bfloat16, a logit of 20 is off by up to 0.06 and its probability by as many hundredths. The only product that
+    comes rounded is that of a processor with native bfloat16.
 
     Args:
         x: ``Tensor[n, in]``, of the weight's type.
