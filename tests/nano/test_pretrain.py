@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from core_lightning.nano import nano_folder
@@ -25,6 +25,7 @@ PRINTABLE = st.text(st.sampled_from([chr(c) for c in range(32, 127)] + ["\n"]))
 @given(text=PRINTABLE, name=st.sampled_from(sorted(TOKENIZERS)))
 def test_tokenizer_round_trip(text: str, name: str) -> None:
     tokenizer = TOKENIZERS[name]
+    assume(not any(special in text for special in tokenizer.all_special_tokens))  # read as what they name
     ids = tokenizer(text, add_special_tokens=False).input_ids
     assert len(ids) == len(text)
     assert tokenizer.decode(ids) == text
