@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ from torch import nn
 
 from core_lightning.answers import Verifier
 from core_lightning.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
+from core_lightning.module_checks import check_settings, check_trainer
 from core_lightning.nonfinite import NonfiniteGuard
 from core_lightning.objectives import GRPO, Objective, Totals, group_advantages, group_ids, no_signal
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
-from core_lightning.peers.sources import check as check_source
 from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.records import Group, Problem
@@ -130,7 +129,7 @@ class CollaborativeReasoningModule(LightningModule):
         self.eval_samples = eval_samples
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
         self.max_nonfinite = max_nonfinite
-        self._check_settings()
+        check_settings(self)
         self.verifier = Verifier(answer_timeout)
         self.peers = nn.ModuleDict()
         self.record = StepRecord()
@@ -138,36 +137,6 @@ class CollaborativeReasoningModule(LightningModule):
         self.nonfinite = NonfiniteGuard(max_nonfinite)
         self._planned = math.inf
         self.rescue_rates = {name: RunningRate() for name in self.peer_configs}
-
-    def _check_settings(self) -> None:
-        count = len(self.peer_configs)
-        if count < self.min_peers:
-            raise ValueError(
-                f"model.peers has {count} peer(s), {type(self).__name__} needs {self.min_peers} or more; "
-                "add a peer, or use SoloReasoningModule for one"
-            )
-        if self.max_peers is not None and count > self.max_peers:
-            raise ValueError(f"model.peers has {count} peers, {type(self).__name__} takes at most {self.max_peers}")
-        for name, config in self.peer_configs.items():
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-                raise ValueError(f"peer name {name!r} must be made of letters, digits, _ and -: it names a folder")
-            check_source(config.model)
-            if config.adapter is not None and not (Path(config.adapter).expanduser() / "adapter_config.json").is_file():
-                raise ValueError(
-                    f"peers.{name}.adapter {config.adapter!r} holds no adapter_config.json; give a folder in PEFT format"
-                )
-        for name, least in (("updates_per_batch", 1), ("eval_samples", 1), ("max_nonfinite", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; set it to {least} or more")
-        if self.credit.mode in ("cold", "both", "adaptive") and not self.rounds.k_rescue:
-            raise ValueError(
-                f"credit.mode is {self.credit.mode}, which learns from rescues, but rounds.k_rescue is 0; set it to 1 or "
-                "more, or credit.mode to peer_trace"
-            )
-        if self.credit.mode in ("peer_trace", "own_trace") and self.rounds.k_rescue:
-            rank_zero_info(f"credit.mode {self.credit.mode} trains no rescues: they are sampled to be measured only")
-        if self.max_grad_norm <= 0:
-            raise ValueError(f"model.max_grad_norm is {self.max_grad_norm}; set it above 0")
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
@@ -198,18 +167,8 @@ class CollaborativeReasoningModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Refuse trainer settings that cannot work with manual optimization of several adapters."""
-        if stage != "fit":
-            return
-        if self.trainer.max_steps > 0 and self.trainer.max_steps % self.updates_per_batch:
-            raise ValueError(
-                f"trainer.max_steps is {self.trainer.max_steps} and counts optimizer steps, of which every batch takes "
-                f"{self.updates_per_batch} (model.updates_per_batch); set it to a multiple"
-            )
-        if self.trainer.precision not in ("32-true", "32"):
-            raise ValueError(
-                f"trainer.precision is {self.trainer.precision}; leave it at 32-true and set peers.<name>.dtype instead: "
-                "adapters must stay float32"
-            )
+        if stage == "fit":
+            check_trainer(self.trainer, self.updates_per_batch)
 
     def configure_optimizers(self) -> Any:
         """One optimizer with a parameter group per peer, so that ``global_step`` counts batches."""

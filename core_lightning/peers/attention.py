@@ -8,7 +8,7 @@ key-value heads: those are repeated for it. Here the queries that share a head a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -32,26 +32,22 @@ def attend_by_products(network: Any) -> None:
         config._attn_implementation = NAME
 
 
-@contextmanager
-def products_attention(network: Any) -> Iterator[None]:
+def products_attention(network: Any) -> AbstractContextManager[None]:
     """Let a model attend by products for a while, on a GPU too: with one query a row, the kernel repeats shared heads."""
-    config = network.config.get_text_config()
-    before = config._attn_implementation
-    if before == "sdpa":
-        config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+    return _swapped(network, "sdpa", NAME)
+
+
+def library_attention(network: Any) -> AbstractContextManager[None]:
+    """Let a model attend by the library's own kernel for a while: its paged cache knows no other."""
+    return _swapped(network, NAME, "sdpa")
 
 
 @contextmanager
-def library_attention(network: Any) -> Iterator[None]:
-    """Let a model attend by the library's own kernel for a while: its paged cache knows no other."""
+def _swapped(network: Any, one: str, other: str) -> Iterator[None]:
     config = network.config.get_text_config()
     before = config._attn_implementation
-    if before == NAME:
-        config._attn_implementation = "sdpa"
+    if before == one:
+        config._attn_implementation = other
     try:
         yield
     finally:

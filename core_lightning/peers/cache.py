@@ -51,11 +51,6 @@ class RoomyLayer(DynamicLayer):
         self.keys, self.values = keys, values
         return keys, values
 
-    @staticmethod
-    def fit(cache: Any, room: int) -> bool:
-        """Whether :func:`make_room` makes every layer of a filled cache one of these."""
-        return all(_takes(layer, room) for layer in cache.layers)
-
 
 class FixedLayer(RoomyLayer):
     """The same, written where a tensor says: nothing in a step depends on how long the rows are.
@@ -99,6 +94,11 @@ def make_room(cache: Any, tokens: int) -> None:
     Layers that forget (a window shorter than what comes) or keep something else stay as they are.
     """
     cache.layers[:] = [RoomyLayer(layer, tokens) if _takes(layer, tokens) else layer for layer in cache.layers]
+
+
+def can_make_room(cache: Any, tokens: int) -> bool:
+    """Whether :func:`make_room` leaves no layer of a filled cache as it is."""
+    return all(_takes(layer, tokens) for layer in cache.layers)
 
 
 def _takes(layer: Any, tokens: int) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core_lightning.peers.attention import NAME, products_attention
-from core_lightning.peers.cache import CACHE, FixedLayer, RoomyLayer, make_room
+from core_lightning.peers.cache import CACHE, FixedLayer, can_make_room, make_room
 from core_lightning.peers.drawing import padded_vocabulary
 from core_lightning.peers.head import LogitHead
 from core_lightning.peers.prefill import Prefilled
@@ -184,7 +184,7 @@ def can_stay(backbone: Any, cache: Any, room: int) -> bool:
     kinds = [rope.get("rope_type"), *(r.get("rope_type") for r in rope.values() if isinstance(r, dict))]
     eight_bits = any(type(m).__name__ == "Linear8bitLt" for m in backbone.modules())  # looks for outliers in every call
     return (
-        RoomyLayer.fit(cache, room)
+        can_make_room(cache, room)
         and config._attn_implementation in ("sdpa", "eager", NAME)
         and not any(kind in _LOOKING for kind in kinds)
         and not eight_bits

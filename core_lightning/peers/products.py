@@ -47,7 +47,8 @@ def product_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 def widened(x: Tensor) -> Tensor:
     """The tensor in the type its products are made in."""
-    return x.to(product_type(x.dtype, x.device))
+    kind = product_type(x.dtype, x.device)
+    return x if kind == x.dtype else x.to(kind)
 
 
 def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
