@@ -23,9 +23,9 @@ from torch import Tensor
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
 from benchmarks.teams import PROMPTS, WEIGHTS, load_peer, models, problems, weights
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.peers.cache import CACHE
-from core_lightning.peers.decoding import fill
-from core_lightning.peers.drawing import padded_vocabulary
+from core_lightning.peers.compute.cache import CACHE
+from core_lightning.peers.sampling.decoding import fill
+from core_lightning.peers.sampling.drawing import padded_vocabulary
 
 
 @torch.no_grad()

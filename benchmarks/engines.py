@@ -18,8 +18,8 @@ from typing import Any
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
 from benchmarks.teams import PROMPTS, load_peer, models, problems, weights
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.peers.continuous import ContinuousEngine
-from core_lightning.peers.engine import NativeEngine
+from core_lightning.peers.sampling.continuous import ContinuousEngine
+from core_lightning.peers.sampling.native import NativeEngine
 
 #: Every sixteenth token of the vocabulary.
 ENDS = 16

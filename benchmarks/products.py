@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Report, in_turn, parse, parser, ratios
-from core_lightning.peers.products import arranged
+from core_lightning.peers.compute.products import arranged
 
 #: (out, in): adapters and layers of the nano pair, of SmolLM2-135M and of Gemma 3 270M.
 SHAPES = ((64, 64), (16, 576), (192, 576), (576, 576), (1536, 576), (2048, 640))

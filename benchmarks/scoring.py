@@ -21,8 +21,8 @@ from torch import Tensor
 from benchmarks.measure import PeakMemory, Report, in_turn, isolated, parse, parser, ratios, seconds
 from benchmarks.teams import load_peer, models, weights
 from core_lightning.peers import Peer
-from core_lightning.peers.head import LogitHead
-from core_lightning.peers.scoring import token_logprobs
+from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.scoring.token_logprobs import token_logprobs
 
 TEMPERATURE = 0.7
 

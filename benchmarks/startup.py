@@ -35,7 +35,7 @@ HELP = (
     "import sys, contextlib, io, lightning.pytorch\n"
     "before = set(sys.modules)\n"
     "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):\n"
-    "    from core_lightning.main import main; main(['fit', '--help'])\n"
+    "    from core_lightning.cli.main import main; main(['fit', '--help'])\n"
     f"print(*(name for name in {UNNEEDED} if name in sys.modules.keys() - before))"
 )
 

@@ -44,8 +44,8 @@ from core_lightning import PeerConfig
 from core_lightning.peers import GenerationSettings, LoraSettings
 from core_lightning.peers.loading import compute_dtype
 from core_lightning.peers.sources import resolve
-from core_lightning.protocol.records import Problem
-from core_lightning.team import lanes
+from core_lightning.records import Problem
+from core_lightning.training.team import lanes
 
 TRL = Path(__file__).parent / ".trl" / "bin" / "python"
 ROLLOUTS = ROUNDS.k + ROUNDS.k_rescue

@@ -20,8 +20,8 @@ from benchmarks.measure import PeakMemory
 from core_lightning import CollaborativeReasoningModule, PeerConfig
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Problem
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Problem
 from core_lightning.rewards import HashingEmbedder, MiniLMEmbedder
 
 CPU = torch.device("cpu")

@@ -1,5 +1,5 @@
 """``python -m core_lightning fit --config configs/quickstart.yaml``."""
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 
 main()

@@ -19,23 +19,23 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier
-from core_lightning.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
-from core_lightning.module_checks import check_settings, check_trainer
-from core_lightning.nonfinite import NonfiniteGuard
 from core_lightning.objectives import GRPO, Objective, Totals, group_advantages, group_ids, no_signal
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Group, Problem
 from core_lightning.protocol.rounds import RoundSettings
-from core_lightning.ranks import combine_metrics, sum_gradients, sum_over_ranks
+from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, default_terms
 from core_lightning.rewards.embedder import Embedder
-from core_lightning.settings import AdvantageSettings, ScheduleSettings
-from core_lightning.step_metrics import counts_among, prediction, rescue_outcomes, rescue_rates, step_metrics
-from core_lightning.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
-from core_lightning.update import PeerBatch, accumulate, freeze
+from core_lightning.training.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
+from core_lightning.training.checks import check_counts, check_credit, check_team, check_trainer
+from core_lightning.training.nonfinite import NonfiniteGuard
+from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
+from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
+from core_lightning.training.step_metrics import counts_among, prediction, rescue_outcomes, rescue_rates, step_metrics
+from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
+from core_lightning.training.update import PeerBatch, accumulate, freeze
 
 
 @dataclass
@@ -129,7 +129,11 @@ class CollaborativeReasoningModule(LightningModule):
         self.eval_samples = eval_samples
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
         self.max_nonfinite = max_nonfinite
-        check_settings(self)
+        check_team(self.peer_configs, self.min_peers, self.max_peers, type(self).__name__)
+        check_counts({n: getattr(self, n) for n in ("updates_per_batch", "eval_samples", "max_nonfinite")})
+        check_credit(self.credit, self.rounds)
+        if max_grad_norm <= 0:
+            raise ValueError(f"model.max_grad_norm is {max_grad_norm}; set it above 0")
         self.verifier = Verifier(answer_timeout)
         self.peers = nn.ModuleDict()
         self.record = StepRecord()

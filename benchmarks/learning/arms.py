@@ -19,7 +19,7 @@ from core_lightning.rewards import (
     WeightedTerm,
     published_terms,
 )
-from core_lightning.settings import AdvantageSettings
+from core_lightning.training.settings import AdvantageSettings
 
 RESCUE = {"rescue": WeightedTerm(RescueBonus(), 0.15)}
 

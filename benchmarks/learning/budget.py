@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from core_lightning.protocol.records import Group, Problem
+from core_lightning.records import Group, Problem
 
 
 class BudgetLoader(Callback):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.learning.statistics import Estimate, Results
-from core_lightning.callbacks.plotting import LIGHT
+from core_lightning.report.plotting import LIGHT
 
 PEERS = LIGHT.peers
 WIN, LOSS, OPEN = "#1a7f4b", "#b3261e", "#6b7684"

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from core_lightning.callbacks.evaluation import score_problem
 from core_lightning.peers import Peer
 from core_lightning.protocol.credit import Example
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
+from core_lightning.report.evaluation import score_problem
 
 VOTES = 2
 """Traces of each peer that vote."""

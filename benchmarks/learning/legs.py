@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.learning.pairs import PAIRS
 from benchmarks.learning.sweep import read
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 def legs(problem: Problem) -> int:

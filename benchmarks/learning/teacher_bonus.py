@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards import RewardContext, RewardTerm
 
 

@@ -23,9 +23,9 @@ from benchmarks.learning.training_curve import TrainingCurve
 from core_lightning import CollaborativeReasoningModule, PeerConfig, SoloReasoningModule
 from core_lightning.data import ProblemLoader
 from core_lightning.objectives import GRPO
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards import Correctness, WeightedTerm
-from core_lightning.settings import ScheduleSettings
+from core_lightning.training.settings import ScheduleSettings
 
 
 class Data(LightningDataModule):

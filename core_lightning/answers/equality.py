@@ -12,7 +12,7 @@ from core_lightning.answers.readings import is_expression, read_choice, stated_n
 from core_lightning.answers.statements import find_statements
 
 if TYPE_CHECKING:
-    from core_lightning.protocol.records import AnswerKind
+    from core_lightning.records import AnswerKind
 
 MAX_SYMBOLIC_CHARS = 500
 """Longer expressions are refused without a comparison."""

@@ -29,7 +29,7 @@ from core_lightning.answers.readings import (
 from core_lightning.answers.statements import Statement, find_statements, is_heading, strip_think
 
 if TYPE_CHECKING:
-    from core_lightning.protocol.records import AnswerKind
+    from core_lightning.records import AnswerKind
 
 MAX_COMPLETION_CHARS = 100_000
 """Only this many characters at the end of a completion are searched."""

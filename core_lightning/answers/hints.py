@@ -14,7 +14,7 @@ from core_lightning.answers.quantities import parse_quantity
 from core_lightning.answers.statements import is_heading, statement_spans
 
 if TYPE_CHECKING:
-    from core_lightning.protocol.records import AnswerKind
+    from core_lightning.records import AnswerKind
 
 MAX_TRACE_CHARS = 100_000
 """A longer trace makes no hint."""

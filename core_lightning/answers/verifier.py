@@ -20,7 +20,7 @@ from core_lightning.answers.notation import plain_notation
 from core_lightning.answers.worker import SymbolicWorker
 
 if TYPE_CHECKING:
-    from core_lightning.protocol.records import AnswerKind
+    from core_lightning.records import AnswerKind
 
 REMEMBERED = 10_000
 """Symbolic comparisons whose outcome is kept: samples of one problem repeat each other's answers."""

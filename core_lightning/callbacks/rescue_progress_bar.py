@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.siblings import find_callback
-from core_lightning.callbacks.tables import percent
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+from core_lightning.report.tables import percent
 
 
 class RescueProgressBar(RichProgressBar):
@@ -94,7 +94,7 @@ def progress_parts(
     """Short texts about the last step, by name.
 
     Args:
-        metrics: Of the step, as :func:`core_lightning.step_metrics.step_metrics` names them.
+        metrics: Of the step, as :func:`core_lightning.training.step_metrics.step_metrics` names them.
         peers: Names of the peers.
         rescues: Rescued and hinted pairs since the first step.
     """

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from core_lightning.callbacks.evaluation import Figure, mean_figure
 from core_lightning.callbacks.ranks import gather_rows
-from core_lightning.protocol.records import Group
-
-
-class Rescue(TypedDict):
-    """One rescue, as plain text for tables and reports."""
-
-    step: int
-    problem: str
-    question: str
-    gold: str
-    student: str
-    teacher: str
-    wrong_answer: str
-    wrong_text: str
-    hint: str
-    leaks: bool
-    answer: str
-    text: str
-    truncated: bool
+from core_lightning.records import Group
+from core_lightning.report.evaluation import Figure, mean_figure
+from core_lightning.report.rescue import Rescue, RescueCounts
 
 
 class RescueRateCallback(Callback):
@@ -59,6 +42,11 @@ class RescueRateCallback(Callback):
         self.rescued: dict[str, int] = {}
         self.leaks: dict[str, int] = {}
         self.rescues: list[Rescue] = []
+
+    def totals(self) -> RescueCounts:
+        """Counts of all peers together."""
+        hinted, rescued, leaks = (sum(c.values()) for c in (self.hinted, self.rescued, self.leaks))
+        return RescueCounts(hinted, rescued, leaks)
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Give every peer a count, so that every step logs the same names."""

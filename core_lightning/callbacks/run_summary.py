@@ -11,8 +11,10 @@ from lightning.pytorch import Trainer
 
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.siblings import find_callback
-from core_lightning.callbacks.step_history import StepHistory, phase_seconds
-from core_lightning.callbacks.tables import (
+from core_lightning.callbacks.step_history import StepHistory
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+from core_lightning.report.phases import phase_seconds
+from core_lightning.report.tables import (
     Table,
     before_after_table,
     first_and_last,
@@ -21,7 +23,6 @@ from core_lightning.callbacks.tables import (
     rescues_table,
     to_rich,
 )
-from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 
 
 class RunSummary(StepHistory):

@@ -7,9 +7,9 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from core_lightning.callbacks.evaluation import Evaluation, ProblemScore, evaluate, score_problem
 from core_lightning.callbacks.ranks import gather_rows
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
+from core_lightning.report.evaluation import Evaluation, ProblemScore, evaluate, score_problem
 
 
 class TeamPassAtKCallback(Callback):
@@ -17,7 +17,7 @@ class TeamPassAtKCallback(Callback):
 
     A sanity check over the whole validation set (``trainer.num_sanity_val_steps: -1``) is kept as the evaluation before
     training, at step 0. Figures are logged as ``val/...`` or ``test/...``, the bounds of their intervals as
-    ``.../low`` and ``.../high``; :func:`core_lightning.callbacks.evaluation.evaluate` names them. Loggers get the
+    ``.../low`` and ``.../high``; :func:`core_lightning.report.evaluation.evaluate` names them. Loggers get the
     number of training steps done as the step of an evaluation.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from core_lightning.callbacks.run_folder import leaves_files
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 
 
 class TraceLog(Callback):

@@ -10,7 +10,7 @@ from core_lightning.answers.quantities import parse_quantity
 from core_lightning.data.errors import DataError
 from core_lightning.data.hub import HubDataModule
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 class AIME(HubDataModule):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from core_lightning.data.errors import DataError
 from core_lightning.data.hub import HubDataModule, Row
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 Subset = Literal["main", "diamond", "extended"]
 _OPTIONS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]

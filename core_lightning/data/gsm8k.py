@@ -9,7 +9,7 @@ from typing import Any
 from core_lightning.data.errors import DataError
 from core_lightning.data.hub import HubDataModule
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 from core_lightning.data.errors import DataError
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 class ProblemLoader:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from core_lightning.data.errors import DataError
 from core_lightning.data.hub import HubDataModule, Row
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 Layout = Literal["competition_math", "hendrycks_math"]
 _REPOS: dict[Layout, str] = {

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from core_lightning.data.errors import DataError
 from core_lightning.data.loader import ProblemLoader, TrainLoader
 from core_lightning.data.splits import SPLITS, Split, assign_splits, near_duplicates, take
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 def content_hash(problems: Iterable[Problem]) -> str:

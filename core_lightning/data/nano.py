@@ -9,7 +9,7 @@ from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import SPLITS, Split
 from core_lightning.nano.tasks import TASKS, make_problems
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 class NanoTasks(RescueDataModule):

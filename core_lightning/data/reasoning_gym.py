@@ -12,7 +12,7 @@ from typing import Any
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import SPLITS, Split, hash_order, normalised
-from core_lightning.protocol.records import AnswerKind, Problem
+from core_lightning.records import AnswerKind, Problem
 
 _PIECE = 100
 

@@ -10,7 +10,7 @@ from hashlib import sha256
 from math import ceil
 from typing import Literal
 
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")

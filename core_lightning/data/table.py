@@ -11,7 +11,7 @@ from typing import Any
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import AnswerKind, Problem
+from core_lightning.records import AnswerKind, Problem
 
 _FIELDS = ("id", "question", "answer")
 

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 Split = Literal["train", "val", "test"]
 Recall = Callable[[str, int, int, int], int]

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 
 GroupBy = Literal["problem", "peer", "round"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from core_lightning.peers.attention import attend_by_products
+from core_lightning.peers.compute.attention import attend_by_products
+from core_lightning.peers.compute.norms import fuse_norms
 from core_lightning.peers.config import LoraSettings, PeerConfig
-from core_lightning.peers.norms import fuse_norms
 from core_lightning.peers.sources import ModelSource, PeerSourceError, converted_tokenizer, resolve
 
 #: Parts of conditional-generation models that text never passes through: an adapter there would never learn.

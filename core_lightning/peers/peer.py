@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from core_lightning.answers import strip_think
-from core_lightning.peers.adapter_layers import merge_nodes
+from core_lightning.peers.compute.adapter_layers import merge_nodes
+from core_lightning.peers.compute.head import LogitHead, half_head
+from core_lightning.peers.compute.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.encoding import encode_prompt, uses_chat
-from core_lightning.peers.engine import Rig, make_engine
-from core_lightning.peers.head import LogitHead, half_head
 from core_lightning.peers.loading import (
     PeerSourceError,
     adapter_name,
@@ -28,10 +28,11 @@ from core_lightning.peers.loading import (
     stop_token_ids,
     turn_end_id,
 )
-from core_lightning.peers.packing import Sequenced, micro_batches
-from core_lightning.peers.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
-from core_lightning.peers.rollout_weights import RolloutWeights
-from core_lightning.peers.scoring import token_logprobs
+from core_lightning.peers.sampling.choice import make_engine
+from core_lightning.peers.sampling.engine import Rig
+from core_lightning.peers.sampling.rollout_weights import RolloutWeights
+from core_lightning.peers.scoring.packing import Sequenced, micro_batches
+from core_lightning.peers.scoring.token_logprobs import token_logprobs
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from core_lightning.protocol.records import Group, Trace
 from core_lightning.protocol.rounds import known_reward
+from core_lightning.records import Group, Trace
 
 CreditMode = Literal["hinted", "cold", "both", "peer_trace", "own_trace", "adaptive"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from string import Formatter
 from typing import Literal
 
-from core_lightning.protocol.records import AnswerKind, Problem
+from core_lightning.records import AnswerKind, Problem
 
 #: Every format asked for here is one that ``core_lightning.answers`` extracts.
 INSTRUCTIONS: Mapping[str, str] = {

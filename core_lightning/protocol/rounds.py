@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
 from core_lightning.protocol.prompts import Prompt, PromptSettings
-from core_lightning.protocol.records import Group, Hint, Problem, Round, Trace
+from core_lightning.records import Group, Hint, Problem, Round, Trace
 
 TeacherPolicy = Literal["total_reward", "correctness", "shortest", "round_robin"]
 HintForm = Literal["full", "first_fraction", "key_lines"]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core_lightning.protocol.records import Group, Problem, Trace
+from core_lightning.records import Group, Problem, Trace
 from core_lightning.rewards.term import RewardContext, RewardTerm
 
 # Numbers, words and operators; LaTeX braces and backslashes would make any two fractions look alike.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards.correctness import correctness_reward
 from core_lightning.rewards.term import RewardContext, RewardTerm
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards.operations import operation_signature
 
 EmbedTexts = Callable[[Sequence[str]], Tensor]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards.correctness import correctness_reward
 from core_lightning.rewards.term import RewardContext, RewardTerm
 

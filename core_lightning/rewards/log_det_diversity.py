@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards.term import RewardContext, RewardTerm
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 from core_lightning.rewards.correctness import Correctness
 from core_lightning.rewards.cross_distance import CrossDistance
 from core_lightning.rewards.distance import StepDistances

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 
 
 class RewardContext:

@@ -15,7 +15,7 @@ from benchmarks.learning.pairs import PAIRS
 from benchmarks.learning.teacher_bonus import TeacherBonus
 from benchmarks.learning.training import run
 from core_lightning.data import NanoTasks
-from core_lightning.protocol.records import Group, Hint, Problem, Trace
+from core_lightning.records import Group, Hint, Problem, Trace
 from core_lightning.rewards import RewardContext
 
 TINY = dataclasses.replace(

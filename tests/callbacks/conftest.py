@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from core_lightning.callbacks import evaluation
+from core_lightning.report import evaluation
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from core_lightning.callbacks.evaluation import difference, evaluate, score_problem
 from core_lightning.protocol import Group
+from core_lightning.report.evaluation import difference, evaluate, score_problem
 from scripted_team import group_of, problem, trace
 
 PEERS, N, K = ("a", "b"), 4, 2

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from core_lightning.callbacks import RescueRateCallback, RunFolder, RunReport, TeamPassAtKCallback
-from core_lightning.callbacks.evaluation import evaluate, score_problem
-from core_lightning.callbacks.figures import failure_table
-from core_lightning.callbacks.plotting import smooth
+from core_lightning.report.evaluation import evaluate, score_problem
+from core_lightning.report.figures import failure_table
+from core_lightning.report.plotting import smooth
 from scripted_team import ScriptedTeam, WrittenProblems, group_of, problem, trainer_in
 
 pytestmark = pytest.mark.usefixtures("few_resamples")

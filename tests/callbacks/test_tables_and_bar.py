@@ -12,8 +12,8 @@ from rich.console import Console
 
 from core_lightning.callbacks import RescueProgressBar, RescueRateCallback, RunSummary, TeamPassAtKCallback
 from core_lightning.callbacks.rescue_progress_bar import busiest, progress_parts
-from core_lightning.callbacks.step_history import phase_seconds
-from core_lightning.callbacks.tables import (
+from core_lightning.report.phases import phase_seconds
+from core_lightning.report.tables import (
     Table,
     before_after_table,
     profile_table,

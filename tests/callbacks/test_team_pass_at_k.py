@@ -6,8 +6,8 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from core_lightning.callbacks import MetricsCsv, TeamPassAtKCallback
-from core_lightning.callbacks.evaluation import evaluate, score_problem
 from core_lightning.callbacks.metrics_csv import read_metrics
+from core_lightning.report.evaluation import evaluate, score_problem
 from scripted_team import ScriptedTeam, WrittenProblems, trainer_in, written_group
 
 pytestmark = pytest.mark.usefixtures("few_resamples")

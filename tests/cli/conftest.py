@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 
 ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")  # make test-gpu
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 from core_lightning.module import SoloReasoningModule
 
 Config = Callable[..., Path]

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 
 
 def test_fit_leaves_a_run_folder_and_refuses_to_overwrite_it(
@@ -83,7 +83,7 @@ def test_pair_overlay_replaces_the_peers_and_keeps_the_rest(pair: str, capsys: p
 def test_help_as_a_process_loads_no_model_library() -> None:
     code = (
         "import sys; sys.argv = ['core_lightning', '--help']\n"
-        "from core_lightning.main import main\n"
+        "from core_lightning.cli.main import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "print('LOADED', [m for m in ('transformers.models.llama', 'peft', 'bitsandbytes') if m in sys.modules])"

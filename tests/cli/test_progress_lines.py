@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 
 
 def test_a_step_prints_its_own_rescues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

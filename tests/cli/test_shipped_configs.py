@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from core_lightning import PeerConfig, SoloReasoningModule, schedule
 from core_lightning.answers import Verdict, Verifier
 from core_lightning.callbacks.metrics_csv import read_metrics
-from core_lightning.main import main
+from core_lightning.cli.main import main
 from core_lightning.rewards import published_terms
 from core_lightning.schedule import Schedule
 

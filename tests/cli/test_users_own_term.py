@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core_lightning.callbacks.metrics_csv import read_metrics
-from core_lightning.main import main
+from core_lightning.cli.main import main
 
 TERM = '''
 from core_lightning.rewards import RewardTerm

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 
 
 def test_nothing_is_saved(config: Callable[..., Path], tmp_path: Path) -> None:

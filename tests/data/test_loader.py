@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_lightning.data import DataError, ProblemLoader, TrainLoader
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 def problems(count: int) -> list[Problem]:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from core_lightning.data import DataError, RescueDataModule
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 class Listed(RescueDataModule):

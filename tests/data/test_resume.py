@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from core_lightning.data import DataError, RescueDataModule
 from core_lightning.data.splits import Split
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 class Made(RescueDataModule):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_lightning.data.splits import assign_splits, near_duplicates, normalised, take
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 def problem(id: str, question: str) -> Problem:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core_lightning.main import main
+from core_lightning.cli.main import main
 from core_lightning.peers.sources import resolve
 
 pytestmark = pytest.mark.embedded

@@ -17,10 +17,10 @@ from core_lightning.data import JsonLines
 from core_lightning.objectives import GRPO
 from core_lightning.peers import GenerationSettings, LoraSettings
 from core_lightning.protocol.credit import CreditSettings
-from core_lightning.protocol.records import Group, Problem
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Group, Problem
 from core_lightning.rewards import Correctness, HashingEmbedder, WeightedTerm
-from core_lightning.settings import AdvantageSettings
+from core_lightning.training.settings import AdvantageSettings
 from counting_terms import Count
 
 GENERATION = GenerationSettings(max_new_tokens=10, temperature=1.0)

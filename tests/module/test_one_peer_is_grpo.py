@@ -14,10 +14,10 @@ import torch
 from core_lightning import SoloReasoningModule
 from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Objective
 from core_lightning.peers import Peer
-from core_lightning.protocol.records import Trace
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Trace
 from core_lightning.rewards import WeightedTerm
-from core_lightning.settings import ScheduleSettings
+from core_lightning.training.settings import ScheduleSettings
 from counting_terms import Count
 from naive import Scored, make_peer, naive_logprobs, wake_adapter
 from runs import ACCELERATOR, Diary, build, fit, peer

@@ -15,8 +15,8 @@ from core_lightning.module import AdvantageSettings, ScheduleSettings
 from core_lightning.objectives import GRPO
 from core_lightning.peers import GenerationSettings
 from core_lightning.protocol.credit import CreditSettings
-from core_lightning.protocol.records import Group, Trace
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Group, Trace
 from core_lightning.rewards import WeightedTerm
 from counting_terms import Count
 from runs import SGD_RATE, Diary, build, fit, of_peer, peer, problems, same, sgd, trainer, weights, written

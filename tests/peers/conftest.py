@@ -2,7 +2,7 @@
 
 import pytest
 
-from core_lightning.peers import products
+from core_lightning.peers.compute import products
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerConfig
-from core_lightning.peers.drawing import sample_tokens
+from core_lightning.peers.sampling.drawing import sample_tokens
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from core_lightning.peers.adapter_layers import merge_nodes
+from core_lightning.peers.compute.adapter_layers import merge_nodes
 from naive import make_peer
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])

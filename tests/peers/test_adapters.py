@@ -9,7 +9,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from core_lightning.peers import LoraSettings, Peer, PeerConfig
-from core_lightning.team import load_peers
+from core_lightning.training.team import load_peers
 from naive import CPU, Scored, learn, make_peer, naive_logits, wake_adapter
 
 SCORED = [Scored([5, 6, 7] * n, [9, 10, 30 + n, 2]) for n in (1, 2, 3)]

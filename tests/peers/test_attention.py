@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core_lightning.peers import attention as module
-from core_lightning.peers.attention import NAME, attention, library_attention
+from core_lightning.peers.compute import attention as module
+from core_lightning.peers.compute.attention import NAME, attention, library_attention
 from naive import make_peer
 
 ROWS, HEADS, KEYS, SIZE = 3, 4, 7, 8

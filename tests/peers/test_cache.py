@@ -6,7 +6,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from core_lightning.peers.cache import RoomyLayer, make_room
+from core_lightning.peers.compute.cache import RoomyLayer, make_room
 
 ROWS, HEADS, SIZE = 3, 2, 4
 

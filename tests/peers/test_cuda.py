@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from core_lightning.peers import GenerationSettings, LoraSettings, Peer, decoding, drawing
-from core_lightning.peers.drawing import uniform
+from core_lightning.peers import GenerationSettings, LoraSettings, Peer
+from core_lightning.peers.sampling.drawing import uniform
+from core_lightning.peers.sampling.native import decoding, drawing
 from core_lightning.protocol.rounds import trace_seed
 from naive import Scored, make_peer
 
@@ -219,8 +220,8 @@ def test_an_adapter_saved_on_a_gpu_is_read_on_a_processor(llama_folder: Path, tm
 
 
 def test_memory_of_scoring_does_not_hold_the_logits(llama_folder: Path) -> None:
-    from core_lightning.peers.head import LogitHead
-    from core_lightning.peers.scoring import token_logprobs
+    from core_lightning.peers.compute.head import LogitHead
+    from core_lightning.peers.scoring.token_logprobs import token_logprobs
 
     tokens, vocabulary, width = 4096, 262_144, 64
     head = LogitHead(torch.randn(vocabulary, width, device="cuda", dtype=torch.bfloat16))

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerConfig, PeerSourceError, config
-from core_lightning.peers.engine import NativeEngine
+from core_lightning.peers.sampling.native import NativeEngine
 from core_lightning.protocol.rounds import Completion, trace_seed
 from naive import Scored, make_peer, wake_adapter
 
@@ -92,7 +92,7 @@ def test_prompts_read_in_parts_change_nothing(
     pair_of: Callable[[str], tuple[Peer, Peer]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     native, continuous = pair_of("llama")
-    monkeypatch.setattr("core_lightning.peers.continuous._PREFILL", 9)
+    monkeypatch.setattr("core_lightning.peers.sampling.continuous._PREFILL", 9)
     prompts = prompts_of(native, TEXTS[1:3])
     seeds = seeds_of(prompts, 2)
     assert max(map(len, prompts)) > 3 * 9
@@ -168,7 +168,7 @@ def test_a_loop_that_breaks_is_an_error(
         raise ArithmeticError("no such number")
 
     with monkeypatch.context() as patch:
-        patch.setattr("core_lightning.peers.continuous.sample_tokens", broken)
+        patch.setattr("core_lightning.peers.sampling.continuous.sample_tokens", broken)
         with pytest.raises(RuntimeError, match="gave up a completion: no such number"):
             continuous.sample(prompts_of(continuous), seeds_of(TEXTS))
     assert continuous.sample(prompts_of(continuous), seeds_of(TEXTS))

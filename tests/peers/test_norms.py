@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from core_lightning.peers.norms import fuse_norms
+from core_lightning.peers.compute.norms import fuse_norms
 from naive import make_peer
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_lightning.peers.packing import batch_tokens, micro_batches
-from core_lightning.peers.prefill import completion_hidden, padded_hidden
+from core_lightning.peers.compute.prefill import completion_hidden, padded_hidden
+from core_lightning.peers.scoring.packing import batch_tokens, micro_batches
 from naive import Scored, make_peer
 
 

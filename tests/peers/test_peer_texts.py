@@ -11,7 +11,7 @@ import tiny
 from core_lightning.answers import extract_answer
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.protocol.prompts import Prompt, PromptSettings
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 from naive import make_peer
 
 PROBLEM = Problem("p", "3 + 4", "7")

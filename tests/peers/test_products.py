@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core_lightning.peers import products
-from core_lightning.peers.products import frozen_linear, has_kernel, pays
+from core_lightning.peers.compute import products
+from core_lightning.peers.compute.products import frozen_linear, has_kernel, pays
 
 SMALL = products._SMALL
 

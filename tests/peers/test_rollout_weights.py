@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from core_lightning.peers import LoraSettings, Peer
-from core_lightning.peers.head import LogitHead, half_head
-from core_lightning.peers.products import half, has_half_kernel
+from core_lightning.peers.compute.head import LogitHead, half_head
+from core_lightning.peers.compute.products import half, has_half_kernel
 from naive import Scored, learn, make_peer, wake_adapter
 
 PROMPTS, SEEDS = [[5, 6, 7] * 4, [8, 9, 10]], [[1, 2], [3, 4]]

@@ -9,9 +9,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core_lightning.peers import head as head_module
-from core_lightning.peers.head import LogitHead
-from core_lightning.peers.scoring import token_logprobs
+from core_lightning.peers.compute import head as head_module
+from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.scoring.token_logprobs import token_logprobs
 from naive import Scored, make_peer, naive_logprobs
 
 HEADS = {

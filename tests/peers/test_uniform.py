@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_lightning.peers.drawing import uniform
+from core_lightning.peers.sampling.drawing import uniform
 
 MASK = (1 << 64) - 1
 

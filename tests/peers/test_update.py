@@ -12,7 +12,7 @@ import torch
 from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Objective
 from core_lightning.peers import Peer
 from core_lightning.protocol.credit import CreditSettings, Example
-from core_lightning.update import accumulate, freeze
+from core_lightning.training.update import accumulate, freeze
 from naive import Scored, make_peer, naive_logprobs, wake_adapter
 
 OBJECTIVES: list[Objective] = [

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from core_lightning.answers import Verifier
 from core_lightning.protocol.prompts import Prompt
-from core_lightning.protocol.records import Problem
 from core_lightning.protocol.rounds import Completion
+from core_lightning.records import Problem
 
 #: ``(question, hinted, seed) -> completion``
 Script = Callable[[str, bool, int], str]

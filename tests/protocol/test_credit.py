@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
-from core_lightning.protocol.records import Group, Hint, Trace
+from core_lightning.records import Group, Hint, Trace
 from scripted import problem
 
 COLD, HINTED, FOREIGN = [1, 2, 3], [1, 2, 9, 9, 3], [50, 51, 52]

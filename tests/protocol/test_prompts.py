@@ -4,7 +4,7 @@ import pytest
 
 from core_lightning.answers import extract_answer, is_correct
 from core_lightning.protocol.prompts import INSTRUCTIONS, PromptSettings, Shot
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 PROBLEM = Problem("p", "What is {x} + 4 ?", "7")
 

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Group, Hint, Trace
 from core_lightning.protocol.rounds import (
     Rescue,
     RoundSettings,
@@ -19,6 +18,7 @@ from core_lightning.protocol.rounds import (
     teachers,
     trace_seed,
 )
+from core_lightning.records import Group, Hint, Trace
 from scripted import ScriptedPeer, always, problem, verify
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")

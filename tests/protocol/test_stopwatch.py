@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from core_lightning import stopwatch
-from core_lightning.callbacks.step_history import PHASES
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Group
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Group
+from core_lightning.report.phases import PHASES
 from core_lightning.rewards import HybridDistance, RewardModel, WeightedTerm
 from core_lightning.rewards.term import RewardContext, RewardTerm
-from core_lightning.step_metrics import PEER_PHASES, TEAM_PHASES
-from core_lightning.stopwatch import Stopwatch
-from core_lightning.team import Team
+from core_lightning.training import stopwatch
+from core_lightning.training.step_metrics import PEER_PHASES, TEAM_PHASES
+from core_lightning.training.stopwatch import Stopwatch
+from core_lightning.training.team import Team
 from scripted import VERIFIER, ScriptedPeer, problem
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Group
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Group
 from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel, WeightedTerm
 from core_lightning.rewards.term import RewardContext, RewardTerm
-from core_lightning.step_metrics import rescue_outcomes, step_metrics
-from core_lightning.team import Team, on_their_devices
+from core_lightning.training.step_metrics import rescue_outcomes, step_metrics
+from core_lightning.training.team import Team, on_their_devices
 from scripted import VERIFIER, ScriptedPeer, always, problem
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")

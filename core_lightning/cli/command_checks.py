@@ -22,7 +22,7 @@ def load_yaml_once(text: str) -> Any:
 
     >>> load_yaml_once("peers: {a: 1, a: 2}")
     Traceback (most recent call last):
-    core_lightning.command_checks.RepeatedKeyError: key 'a' stands twice in peers, lines 1 and 1; rename or remove one
+    core_lightning.cli.command_checks.RepeatedKeyError: key 'a' stands twice in peers, lines 1 and 1; rename or remove one
     """
     if ":" in text:  # values on the command line come here, too
         _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), "the config")

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core_lightning.peers.attention import NAME, products_attention
-from core_lightning.peers.cache import CACHE, FixedLayer, can_make_room, make_room
-from core_lightning.peers.drawing import padded_vocabulary
-from core_lightning.peers.head import LogitHead
-from core_lightning.peers.prefill import Prefilled
+from core_lightning.peers.compute.attention import NAME, products_attention
+from core_lightning.peers.compute.cache import CACHE, FixedLayer, can_make_room, make_room
+from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.compute.prefill import Prefilled
+from core_lightning.peers.sampling.drawing import padded_vocabulary
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core_lightning.peers.head import LogitHead
-from core_lightning.peers.products import float_product
+from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.compute.products import float_product
 
 
 class _Sums:

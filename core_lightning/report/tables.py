@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from core_lightning.callbacks.evaluation import Evaluation, Figure, difference
-from core_lightning.callbacks.rescue_rate import Rescue
+from core_lightning.report.evaluation import Evaluation, Figure, difference
+from core_lightning.report.rescue import Rescue
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -139,7 +139,7 @@ def profile_table(seconds: Mapping[str, Mapping[str, float]], peers: Sequence[st
     """Seconds of a mean step by phase and peer, and the phase's share.
 
     Args:
-        seconds: As :func:`core_lightning.callbacks.step_history.phase_seconds` gives it.
+        seconds: As :func:`core_lightning.report.phases.phase_seconds` gives it.
         peers: Columns.
         steps: Number of steps the means are over.
     """

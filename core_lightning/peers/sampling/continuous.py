@@ -1,8 +1,8 @@
 """Sampling through the continuous batching of transformers: requests join and leave a running batch over a paged cache.
 
-The library decides which requests run together; what is drawn is decided here, by the same numbers as in
-:mod:`core_lightning.peers.sampling`. So a trace still depends on its seed alone, and both engines give the same tokens, up
-to the rounding of two orders of summation.
+The library decides which requests run together; what is drawn is decided here, by the same numbers as in the native
+engine. So a trace still depends on its seed alone, and both engines give the same tokens, up to the rounding of two
+orders of summation.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core_lightning.peers.attention import library_attention
+from core_lightning.peers.compute.attention import library_attention
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.drawing import sample_tokens, seed_from
-from core_lightning.peers.engine import Engine, Rig
-from core_lightning.peers.sampling import SampledTokens, meets_stop
+from core_lightning.peers.sampling.drawing import sample_tokens, seed_from
+from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
+from core_lightning.peers.sampling.native import meets_stop
 from core_lightning.peers.sources import PeerSourceError
 
 #: Tokens of a page of the cache; the beginnings that prompts share are shared in whole pages.

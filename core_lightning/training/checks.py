@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.sources import check as check_source
+from core_lightning.protocol.credit import CreditSettings
+from core_lightning.protocol.rounds import RoundSettings
 
-if TYPE_CHECKING:
-    from core_lightning.module import CollaborativeReasoningModule
 
+def check_team(peers: Mapping[str, PeerConfig], least: int, most: int | None, kind: str) -> None:
+    """Refuse a team of the wrong size, peers whose names cannot be used, and models known not to be there.
 
-def check_settings(module: CollaborativeReasoningModule) -> None:
-    """Refuse settings that cannot work, each with its name and the mend.
+    Args:
+        peers: The team.
+        least: Smallest number of peers of the module's class.
+        most: Largest number, if there is one.
+        kind: Name of the module's class.
 
     Raises:
-        ValueError: One of them.
+        ValueError: Names the setting and the mend.
         PeerSourceError: A peer's model is known not to be there.
     """
-    count = len(module.peer_configs)
-    if count < module.min_peers:
+    count = len(peers)
+    if count < least:
         raise ValueError(
-            f"model.peers has {count} peer(s), {type(module).__name__} needs {module.min_peers} or more; "
+            f"model.peers has {count} peer(s), {kind} needs {least} or more; "
             "add a peer, or use SoloReasoningModule for one"
         )
-    if module.max_peers is not None and count > module.max_peers:
-        raise ValueError(f"model.peers has {count} peers, {type(module).__name__} takes at most {module.max_peers}")
-    for name, config in module.peer_configs.items():
+    if most is not None and count > most:
+        raise ValueError(f"model.peers has {count} peers, {kind} takes at most {most}")
+    for name, config in peers.items():
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise ValueError(f"peer name {name!r} must be made of letters, digits, _ and -: it names a folder")
         check_source(config.model)
@@ -37,10 +44,29 @@ def check_settings(module: CollaborativeReasoningModule) -> None:
             raise ValueError(
                 f"peers.{name}.adapter {config.adapter!r} holds no adapter_config.json; give a folder in PEFT format"
             )
-    for name, least in (("updates_per_batch", 1), ("eval_samples", 1), ("max_nonfinite", 1)):
-        if getattr(module, name) < least:
-            raise ValueError(f"model.{name} is {getattr(module, name)}; set it to {least} or more")
-    mode, rescues = module.credit.mode, module.rounds.k_rescue
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Refuse a setting of the module below 1.
+
+    Args:
+        counts: Settings by name.
+
+    Raises:
+        ValueError: Names the setting.
+    """
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"model.{name} is {value}; set it to 1 or more")
+
+
+def check_credit(credit: CreditSettings, rounds: RoundSettings) -> None:
+    """Refuse credit for rescues that are never sampled, and say when sampled rescues teach nothing.
+
+    Raises:
+        ValueError: Names the setting and the mend.
+    """
+    mode, rescues = credit.mode, rounds.k_rescue
     if mode in ("cold", "both", "adaptive") and not rescues:
         raise ValueError(
             f"credit.mode is {mode}, which learns from rescues, but rounds.k_rescue is 0; set it to 1 or "
@@ -48,8 +74,6 @@ def check_settings(module: CollaborativeReasoningModule) -> None:
         )
     if mode in ("peer_trace", "own_trace") and rescues:
         rank_zero_info(f"credit.mode {mode} trains no rescues: they are sampled to be measured only")
-    if module.max_grad_norm <= 0:
-        raise ValueError(f"model.max_grad_norm is {module.max_grad_norm}; set it above 0")
 
 
 def check_trainer(trainer: Any, updates_per_batch: int) -> None:

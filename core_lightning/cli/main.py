@@ -31,13 +31,13 @@ from core_lightning.callbacks import (
     TraceLog,
     check_run_folder,
 )
-from core_lightning.command_checks import check_checkpoint, check_trainer, load_yaml_once
+from core_lightning.cli.command_checks import check_checkpoint, check_trainer, load_yaml_once
+from core_lightning.cli.error_lines import one_line
+from core_lightning.cli.preview import CoreTrainer
+from core_lightning.cli.prompt_check import check_room
 from core_lightning.data import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
-from core_lightning.one_line import one_line
-from core_lightning.preview import CoreTrainer
-from core_lightning.prompt_room import check_room
 
 #: Notes of other libraries about what is meant here.
 _EXPECTED = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from core_lightning.protocol.records import Group
+from core_lightning.records import Group
 
 
 @dataclass

@@ -7,11 +7,11 @@ from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from core_lightning.cli.prompt_check import Reader, check_room
 from core_lightning.peers.config import PeerConfig
-from core_lightning.prompt_room import Reader, check_room
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Problem
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Problem
 
 #: Stands where the teacher's derivation will be.
 HINT = "<the teacher's derivation, its final answer removed>"

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core_lightning.peers.adapter_layers import adapter_type
-from core_lightning.peers.products import arranged, half, has_half_kernel, pays
+from core_lightning.peers.compute.adapter_layers import adapter_type
+from core_lightning.peers.compute.products import arranged, half, has_half_kernel, pays
 
 Forward = Callable[[Tensor], Tensor]
 

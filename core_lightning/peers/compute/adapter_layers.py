@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core_lightning.peers.products import frozen_linear, product_type
+from core_lightning.peers.compute.products import frozen_linear, product_type
 
 
 def merge_nodes(network: nn.Module) -> None:

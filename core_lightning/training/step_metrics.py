@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core_lightning.answers import canonical_answer
-from core_lightning.protocol.records import Group, Trace
+from core_lightning.records import Group, Trace
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
 TEAM_PHASES = ("verify", "embed", "reward", "step")

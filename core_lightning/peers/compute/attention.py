@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core_lightning.peers.products import widened
+from core_lightning.peers.compute.products import widened
 
 NAME = "core_lightning_products"
 #: Attention scores of one layer, in numbers: above this many, the memory the kernel saves counts for more than its time.

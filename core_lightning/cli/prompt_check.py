@@ -12,7 +12,7 @@ from core_lightning.peers.encoding import encode_prompt, uses_chat
 from core_lightning.peers.loading import load_tokenizer
 from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Problem
+from core_lightning.records import Problem
 
 
 class Reader:

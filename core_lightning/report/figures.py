@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 
-from core_lightning.callbacks.evaluation import Evaluation
-from core_lightning.callbacks.plotting import (
+from core_lightning.report.evaluation import Evaluation
+from core_lightning.report.phases import phase_seconds
+from core_lightning.report.plotting import (
     DARK,
     LIGHT,
     Axes,
@@ -24,8 +25,7 @@ from core_lightning.callbacks.plotting import (
     style,
     window_of,
 )
-from core_lightning.callbacks.step_history import phase_seconds
-from core_lightning.callbacks.tables import peer_names, sampled_k
+from core_lightning.report.tables import peer_names, sampled_k
 
 DPI = 150
 

@@ -8,22 +8,33 @@ from typing import Any
 
 import torch
 
+from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.compute.prefill import Beginning, common_beginning, prefill
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.drawing import draw
-from core_lightning.peers.head import LogitHead
-from core_lightning.peers.prefill import Beginning, common_beginning, prefill
+from core_lightning.peers.sampling.drawing import draw
+from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
 
 
 @dataclass(frozen=True)
-class SampledTokens:
-    """One sampled completion as token ids."""
+class NativeEngine(Engine):
+    """This library's sampler on the peer's own network: what a trace becomes depends on its seed alone."""
 
-    token_ids: list[int]
-    """Exact ids, the end token included if one was sampled."""
-    logprobs: list[float]
-    """Of each id under the full distribution at the sampling temperature."""
-    stopped: bool
-    """An end token or a stop string ended it, not the token limit."""
+    rig: Rig
+
+    def sample(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> list[list[SampledTokens]]:
+        """See :func:`sample`."""
+        return sample(
+            self.rig.network.base_model,
+            self.rig.head,
+            prompts,
+            seeds,
+            settings,
+            stop_ids=self.rig.stop_ids,
+            pad_id=self.rig.tokenizer.pad_token_id,
+            tokenizer=self.rig.tokenizer,
+        )
 
 
 @torch.no_grad()
@@ -102,7 +113,7 @@ def _sample_batch(
     pad_id: int,
     tokenizer: Any,
 ) -> list[list[SampledTokens]]:
-    from core_lightning.peers.decoding import make_decoder
+    from core_lightning.peers.sampling.decoding import make_decoder
 
     device = backbone.device
     # The K samples of a prompt share its prefill: from here on a row is a completion.

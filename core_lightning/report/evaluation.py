@@ -23,7 +23,7 @@ from core_lightning.metrics import (
     pass_at_k,
     team_pass_at_k,
 )
-from core_lightning.protocol.records import Group, Trace
+from core_lightning.records import Group, Trace
 
 RESAMPLES = 1000
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core_lightning.callbacks.evaluation import Evaluation
+from core_lightning.report.evaluation import Evaluation
 
 Axes = Any
 Figure = Any

@@ -51,7 +51,7 @@ class Beginning:
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
         from transformers import DynamicCache
 
-        from core_lightning.peers.cache import CACHE
+        from core_lightning.peers.compute.cache import CACHE
 
         self.token_ids = list(token_ids)
         cache: Any = DynamicCache(config=backbone.config.get_text_config())
@@ -120,7 +120,7 @@ def prefill(
     """
     from transformers import DynamicCache
 
-    from core_lightning.peers.cache import CACHE
+    from core_lightning.peers.compute.cache import CACHE
 
     device, config = backbone.device, backbone.config.get_text_config()
     cache = DynamicCache(config=config)
@@ -177,7 +177,7 @@ def completion_hidden(
     Returns:
         ``Tensor[completions, tokens, d]`` and its ``bool Tensor[completions, tokens]`` mask of real tokens.
     """
-    from core_lightning.peers.cache import CACHE
+    from core_lightning.peers.compute.cache import CACHE
 
     device = backbone.device
     places: dict[tuple[int, ...], int] = {}

@@ -8,9 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core_lightning.peers.compute.head import LogitHead
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.head import LogitHead
-from core_lightning.peers.sampling import SampledTokens, sample
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """One sampled completion as token ids."""
+
+    token_ids: list[int]
+    """Exact ids, the end token included if one was sampled."""
+    logprobs: list[float]
+    """Of each id under the full distribution at the sampling temperature."""
+    stopped: bool
+    """An end token or a stop string ended it, not the token limit."""
 
 
 @dataclass(frozen=True)
@@ -55,38 +66,3 @@ class Engine(ABC):
         Args:
             save_adapter: Writes the adapter into a folder in PEFT format.
         """
-
-
-@dataclass(frozen=True)
-class NativeEngine(Engine):
-    """This library's sampler on the peer's own network: what a trace becomes depends on its seed alone."""
-
-    rig: Rig
-
-    def sample(
-        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
-    ) -> list[list[SampledTokens]]:
-        """See :func:`core_lightning.peers.sampling.sample`."""
-        return sample(
-            self.rig.network.base_model,
-            self.rig.head,
-            prompts,
-            seeds,
-            settings,
-            stop_ids=self.rig.stop_ids,
-            pad_id=self.rig.tokenizer.pad_token_id,
-            tokenizer=self.rig.tokenizer,
-        )
-
-
-def make_engine(name: str, rig: Rig) -> Engine:
-    """The engine that ``generation.engine`` names."""
-    if name == "continuous":
-        from core_lightning.peers.continuous import ContinuousEngine
-
-        return ContinuousEngine(rig)
-    if name == "vllm":
-        from core_lightning.peers.vllm_engine import VllmEngine
-
-        return VllmEngine(rig)
-    return NativeEngine(rig)

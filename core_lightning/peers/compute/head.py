@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from core_lightning.peers.products import float_product, half, has_half_kernel
+from core_lightning.peers.compute.products import float_product, half, has_half_kernel
 
 #: Logits of one tile, in numbers: small enough for a processor's cache, and for memory that is not handed back in between.
 TILE_ELEMENTS = 1 << 21

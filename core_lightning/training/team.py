@@ -15,11 +15,11 @@ from core_lightning.answers import Verifier
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.records import Group, Problem
 from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
+from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
 from core_lightning.rewards.embedder import Embedder
-from core_lightning.stopwatch import Stopwatch
+from core_lightning.training.stopwatch import Stopwatch
 
 Result = TypeVar("Result")
 Parallel = Literal["auto", "always", "never"]

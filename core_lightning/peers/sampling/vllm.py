@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.engine import Engine, Rig
-from core_lightning.peers.sampling import SampledTokens
+from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
 
 #: Share of the device's memory that vLLM takes for weights and cache; the peer that is trained needs the rest.
 _MEMORY_SHARE = 0.4

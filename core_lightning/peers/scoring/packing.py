@@ -1,8 +1,8 @@
 """Micro-batches for scoring: which sequences share a forward pass.
 
 What a pass computes is not its rows times their length. Equal prompts are read once, and so is what all prompts of the
-batch begin with (:mod:`core_lightning.peers.prefill`). So a batch of plain few-shot prompts and one of hinted ones are
-cheaper than both in one, whose common beginning is short.
+batch begin with (``peers/compute/prefill.py``). So a batch of plain few-shot prompts and one of hinted ones are cheaper
+than both in one, whose common beginning is short.
 
 What a pass keeps for its gradient is more than what it computes: every completion has a copy of its prompt's cache.
 """
@@ -15,7 +15,7 @@ from itertools import pairwise, takewhile
 from math import inf
 from typing import Protocol
 
-from core_lightning.peers.prefill import SHORTEST_PREFIX
+from core_lightning.peers.compute.prefill import SHORTEST_PREFIX
 
 #: The fixed cost of one more pass (weights are read, 4-bit ones unpacked), as a share of the budget.
 _PASS = 1 / 64

@@ -1,0 +1,1 @@
+"""The command line: parsing, early checks, prompt preview, one line for every error."""

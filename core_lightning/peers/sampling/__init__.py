@@ -1,0 +1,1 @@
+"""How a peer samples: one interface, and the engines behind it."""
