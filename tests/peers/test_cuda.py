@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
+from core_lightning.peers.sampling import decoding, drawing
 from core_lightning.peers.sampling.drawing import uniform
-from core_lightning.peers.sampling.native import decoding, drawing
 from core_lightning.protocol.rounds import trace_seed
 from naive import Scored, make_peer
 

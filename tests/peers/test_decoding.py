@@ -12,7 +12,7 @@ import torch
 import tiny
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
 from core_lightning.peers.compute.prefill import prefill
-from core_lightning.peers.sampling.native import decoding
+from core_lightning.peers.sampling import decoding
 from naive import make_peer, naive_sample
 
 PROMPTS = [[10 + i % 9 for i in range(n)] for n in (3, 24, 17, 24)]

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from core_lightning.peers.sampling import drawing
 from core_lightning.peers.sampling.drawing import sample_tokens
-from core_lightning.peers.sampling.native import drawing
 
 
 def nucleus(logits: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
