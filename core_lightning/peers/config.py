@@ -7,10 +7,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+from core_lightning.peers.sampling.settings import ServerSettings
+
 Quantization = Literal["nf4", "int8", "none"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 PromptStyle = Literal["auto", "chat", "plain"]
-EngineName = Literal["native", "continuous", "vllm"]
+EngineName = Literal["native", "continuous", "vllm", "server"]
 SamplingWeights = Literal["own", "dense", "half"]
 
 #: Projections of attention and feed-forward, as in the published recipe.
@@ -59,7 +61,10 @@ class GenerationSettings:
     max_batch_tokens: int = 65_536
     """Sampling batches hold at most this many (prompt + new) token positions, which bounds the key-value cache."""
     engine: EngineName = "native"
-    """What samples: this library; the continuous batching of transformers, with the same tokens; or vLLM (never run)."""
+    """What samples: this library; the continuous batching of transformers, with the same tokens; vLLM in this process (never
+    run); or a vLLM server (``server``)."""
+    server: ServerSettings = field(default_factory=ServerSettings)
+    """The server, for ``engine: server``."""
     cuda_graphs: bool = True
     """Record decoding steps on a GPU and repeat them, where the model allows it: a step then takes as long as its work,
     not as long as naming its operations."""
@@ -84,8 +89,8 @@ class GenerationSettings:
 
     def _check_engine(self) -> None:
         _require(
-            self.engine in ("native", "continuous", "vllm"),
-            f"generation.engine is {self.engine!r}; choose native, continuous or vllm",
+            self.engine in get_args(EngineName),
+            f"generation.engine is {self.engine!r}; choose native, continuous, vllm or server",
         )
         if self.engine == "continuous":
             release = version("transformers")
@@ -98,9 +103,11 @@ class GenerationSettings:
                 find_spec("vllm") is not None,
                 "generation.engine is vllm, which is not installed: pip install 'core-lightning[vllm]', or choose native",
             )
+        if self.engine in ("vllm", "server"):
             _require(
                 self.top_p == 1,
-                f"generation.top_p is {self.top_p}; set it to 1 for vllm, whose log-probabilities are those of the nucleus",
+                f"generation.top_p is {self.top_p}; set it to 1 for {self.engine}, whose log-probabilities are those of the "
+                "nucleus",
             )
 
 
@@ -152,8 +159,14 @@ class PeerConfig:
             f"sampling_weights is {self.sampling_weights!r}; choose own, dense or half",
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
+        engine = self.generation.engine
         _require(
-            self.generation.engine != "vllm" or self.quantization == "none",
-            f"quantization is {self.quantization}; set it to none for generation.engine vllm, which loads the plain weights",
+            engine not in ("vllm", "server") or self.quantization == "none",
+            f"quantization is {self.quantization}; set it to none for generation.engine {engine}, which has plain weights",
+        )
+        _require(
+            engine not in ("vllm", "server") or self.sampling_weights == "own",
+            f"sampling_weights is {self.sampling_weights}; leave it at own for generation.engine {engine}, which samples "
+            "from weights of its own",
         )
         _require(self.score_batch_tokens >= 1, f"score_batch_tokens is {self.score_batch_tokens}; set it to 1 or more")

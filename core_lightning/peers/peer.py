@@ -86,8 +86,9 @@ class Peer(nn.Module):
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self._backbone, keep_half=half)
         self.engine = make_engine(
-            config.generation.engine,
+            config.generation,
             Rig(
+                name,
                 model,
                 half_head(self.head) if half else self.head,
                 self.tokenizer,

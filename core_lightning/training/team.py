@@ -14,6 +14,7 @@ from torch import nn
 from core_lightning.answers import Verifier
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
+from core_lightning.peers.sampling.choice import check_engine
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
 from core_lightning.records import Group, Problem
@@ -29,6 +30,8 @@ def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_ba
     """Load every peer; with ``share_base`` peers of the same model, quantization and device use one copy of it."""
     peers = nn.ModuleDict()
     bases: dict[tuple[str, ...], Peer] = {}
+    for name, config in configs.items():
+        check_engine(name, config)
     for name, config in configs.items():
         key = (config.model, str(config.revision), config.quantization, config.dtype, config.device)
         peer = Peer(name, config, device, base=bases.get(key) if share_base else None)

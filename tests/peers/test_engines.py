@@ -175,7 +175,7 @@ def test_a_loop_that_breaks_is_an_error(
 
 
 def test_settings_that_cannot_work_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="choose native, continuous or vllm"):
+    with pytest.raises(ValueError, match="choose native, continuous, vllm or server"):
         GenerationSettings(engine="tgi")  # type: ignore[arg-type]
     with monkeypatch.context() as patch:
         patch.setattr(config, "version", lambda name: "5.9.1")

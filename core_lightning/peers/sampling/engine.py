@@ -28,6 +28,8 @@ class SampledTokens:
 class Rig:
     """What an engine is given of its peer."""
 
+    name: str
+    """The peer's, for messages."""
     network: Any
     """The peer's transformers model with its head, adapter included."""
     head: LogitHead
