@@ -1,20 +1,24 @@
 """One final answer out of a completion, and whether it equals gold: exact, unambiguous, and never hanging the run."""
 
 from core_lightning.answers.equality import canonical_answer, infer_kind
+from core_lightning.answers.equations import Equation, false_equations, read_equations
 from core_lightning.answers.extraction import extract_answer
 from core_lightning.answers.hints import leaks_answer, remove_answer
 from core_lightning.answers.statements import strip_think
 from core_lightning.answers.verifier import Verdict, Verifier, default_verifier, is_correct
 
 __all__ = [
+    "Equation",
     "Verdict",
     "Verifier",
     "canonical_answer",
     "default_verifier",
     "extract_answer",
+    "false_equations",
     "infer_kind",
     "is_correct",
     "leaks_answer",
+    "read_equations",
     "remove_answer",
     "strip_think",
 ]
