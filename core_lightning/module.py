@@ -26,7 +26,7 @@ from core_lightning.protocol.credit import CreditSettings, Example, RunningRate,
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Group, Problem
-from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, default_terms
+from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.training.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
 from core_lightning.training.checks import check_counts, check_credit, check_team, check_trainer
@@ -57,8 +57,8 @@ class CollaborativeReasoningModule(LightningModule):
         rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is. Unset,
             three cold traces and no rescue round, because the default credit needs none.
         prompt: Templates of both rounds.
-        rewards: Weighted reward terms by name; unset, correctness without partial credit, determinantal diversity
-            among right traces, and a bonus for rescues.
+        rewards: Weighted reward terms by name, beside or in the place of the default ones: correctness without partial
+            credit, determinantal ``diversity`` among right traces, and a bonus for ``rescue``. None removes one.
         embedder: Vectors for the terms that compare traces; unset, all-MiniLM-L6-v2 on the CPU.
         distance: How embeddings and operations are weighed in the trace distance.
         advantage: Baseline and scale of advantages.
@@ -90,7 +90,7 @@ class CollaborativeReasoningModule(LightningModule):
         peers: dict[str, PeerConfig],
         rounds: RoundSettings | None = None,
         prompt: PromptSettings | None = None,
-        rewards: dict[str, WeightedTerm] | None = None,
+        rewards: dict[str, WeightedTerm | None] | None = None,
         embedder: Embedder | None = None,
         distance: HybridDistance | None = None,
         advantage: AdvantageSettings | None = None,
@@ -114,12 +114,13 @@ class CollaborativeReasoningModule(LightningModule):
         self.peer_configs = dict(peers)
         self.rounds = rounds or RoundSettings(k=3, k_rescue=0)
         self.prompt = prompt or PromptSettings()
-        self.rewards = RewardModel(default_terms() if rewards is None else rewards)
+        self.rewards = RewardModel(merged_terms(rewards or {}))
         self.embedder = embedder or (MiniLMEmbedder() if self.rewards.needs_distance else None)
         self.distance = distance or HybridDistance()
-        self.advantage = advantage or AdvantageSettings()
         self.credit = credit or CreditSettings()
-        self.objective = objective or GRPO()
+        longest = max((c.generation.max_new_tokens for c in self.peer_configs.values()), default=1)
+        self.objective = (objective or GRPO()).completed(longest)
+        self.advantage = (advantage or AdvantageSettings()).of(self.objective)
         self.make_optimizer = optimizer
         self.schedule = schedule or ScheduleSettings()
         self.max_grad_norm = max_grad_norm
@@ -250,7 +251,7 @@ class CollaborativeReasoningModule(LightningModule):
             return set()
         rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
         ids = group_ids(groups, settings.group_by)
-        values = group_advantages(rewards, ids, normalize_std=settings.normalize_std, std_floor=settings.std_floor)
+        values = group_advantages(rewards, ids, normalize_std=bool(settings.normalize_std), std_floor=settings.std_floor)
         silent = no_signal(rewards, ids)
         for trace, advantage in zip(traces, values.tolist(), strict=True):
             trace.advantage = advantage

@@ -109,7 +109,7 @@ ARMS: Mapping[str, Arm] = {
     "logdet": Arm(
         "both, with determinantal diversity",
         credit=_credit("both"),
-        rewards=RESCUE | {"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
+        rewards=RESCUE | {"diversity": WeightedTerm(LogDetDiversity(wrong_quality=1.0), 0.1)},
     ),
     "greedy": Arm(
         "both, with the published greedy diversity",
@@ -138,7 +138,7 @@ ARMS: Mapping[str, Arm] = {
         "peer_trace at twice the weight, with determinantal diversity",
         rounds=_cold_only(3),
         credit=_credit("peer_trace", imitation_weight=1.6),
-        rewards={"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
+        rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=1.0), 0.1)},
     ),
     "peer_trace_logdet_right": _imitating_among_right_traces("peer_trace"),
     # The same in all but whose trace is imitated: what is left of a gain is what the peer knew.
@@ -147,7 +147,7 @@ ARMS: Mapping[str, Arm] = {
         "both, with determinantal diversity, std floor 0.25",
         credit=_credit("both"),
         advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
-        rewards=RESCUE | {"diversity": WeightedTerm(LogDetDiversity(), 0.1)},
+        rewards=RESCUE | {"diversity": WeightedTerm(LogDetDiversity(wrong_quality=1.0), 0.1)},
     ),
     "solo_k6": Arm("each peer alone, GRPO with K 6", rounds=_cold_only(6), rewards={}, solo=True),
 }

@@ -24,7 +24,7 @@ from core_lightning import CollaborativeReasoningModule, PeerConfig, SoloReasoni
 from core_lightning.data import ProblemLoader
 from core_lightning.objectives import GRPO
 from core_lightning.records import Group
-from core_lightning.rewards import Correctness, WeightedTerm
+from core_lightning.rewards import Correctness, WeightedTerm, default_terms
 from core_lightning.training.settings import ScheduleSettings
 
 
@@ -101,7 +101,7 @@ def _module(pair: Pair, arm: Arm, team: Mapping[str, PeerConfig], seed: int, lr:
         dict(team),
         rounds=replace(arm.rounds, hint_tokens=pair.hint_tokens),
         prompt=pair.prompt,
-        rewards=rewards,
+        rewards=dict.fromkeys(default_terms()) | rewards,  # these and no others
         embedder=pair.embedder() if needs_distance else None,
         advantage=arm.advantage,
         credit=arm.credit,

@@ -68,6 +68,24 @@ def _instead(name: str, known: list[str]) -> str:
     return f"; choose among {', '.join(known)}" if known else ""
 
 
+def accepted_settings(part: str, name: str) -> set[str] | None:
+    """Names of the settings of a module or of a data module.
+
+    Args:
+        part: ``model`` or ``data``.
+        name: The class, bare or as a full path.
+
+    Returns:
+        None where there is no such class.
+    """
+    bases = {"model": "core_lightning.module.CollaborativeReasoningModule", "data": "core_lightning.data.RescueDataModule"}
+    paths = {path.rpartition(".")[2]: path for path in _subclass_paths(_imported(bases[part]))}
+    try:
+        return set(_settings([paths.get(name, name)]))
+    except (ImportError, AttributeError, ValueError):
+        return None
+
+
 def _settings(classes: list[str]) -> list[str]:
     """Settings of the innermost class; what it hands on as keyword arguments is its parents'."""
     if not classes:
@@ -86,15 +104,24 @@ def _subclasses(classes: list[str]) -> list[str]:
     if not classes:
         return []
     asked = _imported(classes[0])
-    packages = {__package__, asked.__module__.partition(".")[0]}
+    packages = {__package__.partition(".")[0], asked.__module__.partition(".")[0]}
+    offered = (c for c in _family(asked) if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_"))
+    return sorted(c.__name__ for c in offered if not any(_abstract(m) for _, m in inspect.getmembers_static(c)))
+
+
+def _family(asked: type) -> set[type]:
+    """A class and all that are derived from it."""
     found: set[type] = set()
     new: list[type] = [asked]
     while new:
         found |= set(new)
         children: list[list[type]] = [parent.__subclasses__() for parent in new]
         new = [child for siblings in children for child in siblings]
-    offered = (c for c in found if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_"))
-    return sorted(c.__name__ for c in offered if not any(_abstract(m) for _, m in inspect.getmembers_static(c)))
+    return found
+
+
+def _subclass_paths(asked: type) -> list[str]:
+    return [f"{c.__module__}.{c.__qualname__}" for c in _family(asked)]
 
 
 def _abstract(member: object) -> bool:

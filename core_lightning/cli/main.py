@@ -6,6 +6,9 @@ import os
 import sys
 import warnings
 from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from jsonargparse import set_loader
@@ -32,7 +35,8 @@ from core_lightning.callbacks import (
     check_run_folder,
 )
 from core_lightning.cli.command_checks import check_checkpoint, check_trainer, load_yaml_once
-from core_lightning.cli.error_lines import one_line
+from core_lightning.cli.error_lines import accepted_settings, one_line
+from core_lightning.cli.layers import one_config
 from core_lightning.cli.preview import CoreTrainer
 from core_lightning.cli.prompt_check import check_room
 from core_lightning.data import RescueDataModule
@@ -45,6 +49,7 @@ _EXPECTED = (
     ".*is_gradient_checkpointing.*is deprecated.*",
     ".*LeafSpec.*is deprecated.*",
     ".*does not have many workers.*",
+    ".*args parameter is intended to run from within Python.*",  # files and switches are merged before
 )
 
 #: Errors of parsing are raised, so that main() can put them in one line.
@@ -73,11 +78,20 @@ class CoreCLI(LightningCLI):
         parser.add_lightning_class_args(RunReport, "report")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Refuse a checkpoint that cannot be read, before Lightning looks into it for settings."""
-        super().parse_arguments(parser, args)
+        """Bring config files and switches together; refuse a checkpoint that cannot be read."""
+        with TemporaryDirectory() as folder:
+            if args is None or isinstance(args, list):
+                args = self._merged(sys.argv[1:] if args is None else args, Path(folder))
+            super().parse_arguments(parser, args)
         subcommand = self.config.get("subcommand")
         if subcommand and (checkpoint := self.config[subcommand].get("ckpt_path")):
             check_checkpoint(str(checkpoint))
+
+    def _merged(self, args: Sequence[str], folder: Path) -> list[str]:
+        at = next((i for i, argument in enumerate(args) if argument in self.subcommands()), None)
+        if at is None:
+            return list(args)
+        return [*args[: at + 1], *one_config(args[at + 1 :], folder, accepted_settings)]
 
     def before_instantiate_classes(self) -> None:
         """Refuse a folder that holds another run, before anything is built."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,6 +19,8 @@ class DAPO(GRPO):
 
     Its other parts are masks: :func:`mask_truncated` for overlong traces, :func:`no_signal` for groups without signal.
     """
+
+    advantage: ClassVar[Mapping[str, bool]] = {"mask_truncated": True, "mask_no_signal": True}
 
     beta: float | Schedule = 0.0
     clip_high: float = 0.28

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Self, get_args
+from typing import ClassVar, Self, get_args
 
 import torch
 from torch import Tensor
@@ -43,6 +44,10 @@ class Objective(ABC):
     A subclass says what one token is worth (:meth:`surrogate`) and how tokens are averaged (:meth:`token_share`).
     """
 
+    advantage: ClassVar[Mapping[str, bool]] = {}
+    """The half of the method that lies in the advantages: settings that hold unless they are set, and may not be set
+    otherwise."""
+
     beta: float | Schedule = 0.0
     """Weight of the KL divergence from the reference policy, a number or a schedule over training; 0 leaves it out."""
     kl_estimator: KLEstimator = "k3"
@@ -70,6 +75,10 @@ class Objective(ABC):
     def at(self, progress: float) -> Self:
         """This objective with its scheduled weights as they are when ``progress`` (in [0, 1]) of training is done."""
         return replace(self, beta=value_at(self.beta, progress), entropy_coef=value_at(self.entropy_coef, progress))
+
+    def completed(self, max_tokens: int) -> Self:
+        """This objective with what it takes from the peers' settings, here the longest completion, where it is unset."""
+        return self
 
     @abstractmethod
     def surrogate(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:

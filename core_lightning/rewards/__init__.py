@@ -6,7 +6,7 @@ from core_lightning.rewards.distance import HybridDistance, StepDistances
 from core_lightning.rewards.embedder import Embedder, HashingEmbedder, MiniLMEmbedder
 from core_lightning.rewards.greedy_margin_diversity import GreedyMarginDiversity
 from core_lightning.rewards.log_det_diversity import LogDetDiversity
-from core_lightning.rewards.model import RewardModel, WeightedTerm, default_terms, published_terms
+from core_lightning.rewards.model import RewardModel, WeightedTerm, default_terms, merged_terms, published_terms
 from core_lightning.rewards.rarity import Rarity
 from core_lightning.rewards.rescue_bonus import RescueBonus
 from core_lightning.rewards.term import RewardContext, RewardTerm
@@ -33,5 +33,6 @@ __all__ = [
     "StepDistances",
     "WeightedTerm",
     "default_terms",
+    "merged_terms",
     "published_terms",
 ]

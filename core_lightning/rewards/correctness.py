@@ -44,8 +44,8 @@ class Correctness(RewardTerm):
     The paper leaves the overlap open; here it is the token F1 of the extracted answer.
     """
 
-    alpha: float = 0.3
-    """Weight of the overlap; 0 leaves plain right or wrong, below 1 a wrong answer never beats a right one."""
+    alpha: float = 0.0
+    """Weight of the overlap (published: 0.3); 0 leaves plain right or wrong, below 1 a wrong answer never beats a right one."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha < 1.0:

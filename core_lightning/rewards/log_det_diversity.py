@@ -47,7 +47,7 @@ class LogDetDiversity(RewardTerm):
     ``wrong_quality`` lowers it for wrong traces.
     """
 
-    wrong_quality: float = 1.0
+    wrong_quality: float = 0.0
     """Quality of a wrong trace, in [0, 1], where a correct one has 1: it earns at most ``wrong_quality ** 2``. At 0 it
     earns nothing and correct traces are compared among themselves only."""
     epsilon: float = 1e-6

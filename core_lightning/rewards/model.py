@@ -111,7 +111,7 @@ def _statistics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
 def published_terms() -> dict[str, WeightedTerm]:
     """All terms with the weights and schedules of the paper (METHOD, section 3)."""
     return {
-        "correctness": WeightedTerm(Correctness(), 1.0),
+        "correctness": WeightedTerm(Correctness(alpha=0.3), 1.0),
         "diversity": WeightedTerm(GreedyMarginDiversity(), Step(0.2, 0.05)),
         "rescue": WeightedTerm(RescueBonus(), 0.15),
         "rarity": WeightedTerm(Rarity(), 0.2),
@@ -122,7 +122,16 @@ def published_terms() -> dict[str, WeightedTerm]:
 def default_terms() -> dict[str, WeightedTerm]:
     """What won in ``benchmarks/learning``: diversity among right traces only, and no partial credit."""
     return {
-        "correctness": WeightedTerm(Correctness(alpha=0.0), 1.0),
-        "diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1),
+        "correctness": WeightedTerm(Correctness(), 1.0),
+        "diversity": WeightedTerm(LogDetDiversity(), 0.1),
         "rescue": WeightedTerm(RescueBonus(), 0.15),
     }
+
+
+def merged_terms(terms: Mapping[str, WeightedTerm | None]) -> dict[str, WeightedTerm]:
+    """The default terms with some others beside them or, by name, in their place; None removes one.
+
+    >>> list(merged_terms({"diversity": None, "correctness": WeightedTerm(Correctness(), 2.0)}))
+    ['correctness', 'rescue']
+    """
+    return {name: term for name, term in {**default_terms(), **terms}.items() if term is not None}

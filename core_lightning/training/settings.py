@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from core_lightning.objectives import Objective
 from core_lightning.objectives.advantages import GroupBy
 
 
@@ -16,21 +17,38 @@ class AdvantageSettings:
     group_by: GroupBy = "round"
     """Which traces share a baseline: all of a ``problem`` (published), those of a ``peer``, or of a peer and ``round``
     (rescues in the baseline of failed cold traces push all of these down)."""
-    normalize_std: bool = True
-    """Divide by the group's standard deviation; off for Dr. GRPO."""
+    normalize_std: bool | None = None
+    """Divide by the group's standard deviation. Unset, what the objective asks for: no for Dr. GRPO, yes for all others."""
     std_floor: float = 0.25
     """Smallest divisor, in units of reward (published: 1e-4). Below it, groups that differ in diversity alone would get
     advantages as large as those of right against wrong."""
-    mask_no_signal: bool = False
-    """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone."""
-    mask_truncated: bool = False
-    """Leave traces that hit the token limit out of the loss (they stay in the baseline)."""
+    mask_no_signal: bool | None = None
+    """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone. Unset, yes for DAPO and
+    no for all others."""
+    mask_truncated: bool | None = None
+    """Leave traces that hit the token limit out of the loss (they stay in the baseline). Unset, yes for DAPO and no for
+    all others."""
 
     def __post_init__(self) -> None:
         if self.group_by not in ("problem", "peer", "round"):
             raise ValueError(f"advantage.group_by is {self.group_by!r}; choose problem, peer or round")
         if self.std_floor <= 0:
             raise ValueError(f"advantage.std_floor is {self.std_floor}; set it above 0")
+
+    def of(self, objective: Objective) -> AdvantageSettings:
+        """These settings with the objective's own where nothing was set.
+
+        Raises:
+            ValueError: A setting contradicts the objective, whose formula it is a part of.
+        """
+        own = {"normalize_std": True, "mask_no_signal": False, "mask_truncated": False, **objective.advantage}
+        for name, value in objective.advantage.items():
+            if getattr(self, name) not in (None, value):
+                raise ValueError(
+                    f"advantage.{name} is {getattr(self, name)}, but {type(objective).__name__} is defined with {value}; "
+                    "leave it out"
+                )
+        return replace(self, **{name: value for name, value in own.items() if getattr(self, name) is None})
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from core_lightning.peers import GenerationSettings, LoraSettings
 from core_lightning.protocol.credit import CreditSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Group, Problem
-from core_lightning.rewards import Correctness, HashingEmbedder, WeightedTerm
+from core_lightning.rewards import Correctness, HashingEmbedder, WeightedTerm, default_terms
 from core_lightning.training.settings import AdvantageSettings
 from counting_terms import Count
 
@@ -56,12 +56,14 @@ def build(
         "rounds": None if cls.max_peers == 1 else RoundSettings(k=2, k_rescue=1),
         "credit": CreditSettings("hinted"),
         "advantage": AdvantageSettings("problem", std_floor=1e-4),
-        "rewards": {"correctness": WeightedTerm(Correctness()), "count": WeightedTerm(Count(), 0.3)},
+        "rewards": {"correctness": WeightedTerm(Correctness(alpha=0.3)), "count": WeightedTerm(Count(), 0.3)},
         "embedder": HashingEmbedder(),
         "objective": GRPO(beta=0.0),
         "optimizer": adamw,
         "seed": 7,
     } | options
+    if options["rewards"] is not None:
+        options["rewards"] = dict.fromkeys(default_terms()) | options["rewards"]  # these and no others
     module = cls(peers, **options)
     module.verifier = Generous()
     return module

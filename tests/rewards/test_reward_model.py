@@ -87,7 +87,7 @@ def test_a_rescue_group_by_hand() -> None:
     )
     RewardModel(
         {
-            "correctness": WeightedTerm(Correctness(), 1.0),
+            "correctness": WeightedTerm(Correctness(alpha=0.3), 1.0),
             "rescue": WeightedTerm(RescueBonus(), 0.15),
             "rarity": WeightedTerm(Rarity(), 0.2),
         }
