@@ -251,7 +251,9 @@ class CollaborativeReasoningModule(LightningModule):
             return set()
         rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
         ids = group_ids(groups, settings.group_by)
-        values = group_advantages(rewards, ids, normalize_std=bool(settings.normalize_std), std_floor=settings.std_floor)
+        values = group_advantages(
+            rewards, ids, normalize_std=bool(settings.normalize_std), std_floor=settings.std_floor
+        )
         silent = no_signal(rewards, ids)
         for trace, advantage in zip(traces, values.tolist(), strict=True):
             trace.advantage = advantage

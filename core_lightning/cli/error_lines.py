@@ -78,7 +78,10 @@ def accepted_settings(part: str, name: str) -> set[str] | None:
     Returns:
         None where there is no such class.
     """
-    bases = {"model": "core_lightning.module.CollaborativeReasoningModule", "data": "core_lightning.data.RescueDataModule"}
+    bases = {
+        "model": "core_lightning.module.CollaborativeReasoningModule",
+        "data": "core_lightning.data.RescueDataModule",
+    }
     paths = {path.rpartition(".")[2]: path for path in _subclass_paths(_imported(bases[part]))}
     try:
         return set(_settings([paths.get(name, name)]))
@@ -105,7 +108,9 @@ def _subclasses(classes: list[str]) -> list[str]:
         return []
     asked = _imported(classes[0])
     packages = {__package__.partition(".")[0], asked.__module__.partition(".")[0]}
-    offered = (c for c in _family(asked) if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_"))
+    offered = (
+        c for c in _family(asked) if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_")
+    )
     return sorted(c.__name__ for c in offered if not any(_abstract(m) for _, m in inspect.getmembers_static(c)))
 
 

@@ -32,9 +32,7 @@ class LayerError(ValueError):
     """Switches and files that cannot be brought together."""
 
 
-def one_config(
-    arguments: Sequence[str], folder: Path, accepted: Callable[[str, str], set[str] | None]
-) -> list[str]:
+def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, str], set[str] | None]) -> list[str]:
     """The arguments of a subcommand with all of its config files in one.
 
     Args:
@@ -214,7 +212,9 @@ def _switch(config: dict[str, Any], keys: Keys, value: str, given: set[Keys]) ->
     node["class_path"] = value
     if before:
         left = ", ".join(f"{name} {setting}" for name, setting in before.items())
-        rank_zero_info(f"{'.'.join(k for k in keys if k != 'init_args')} is now {value}: the config's {left} are left out")
+        rank_zero_info(
+            f"{'.'.join(k for k in keys if k != 'init_args')} is now {value}: the config's {left} are left out"
+        )
 
 
 def _at(config: Any, keys: Keys) -> Any:

@@ -45,7 +45,7 @@ class Correctness(RewardTerm):
     """
 
     alpha: float = 0.0
-    """Weight of the overlap (published: 0.3); 0 leaves plain right or wrong, below 1 a wrong answer never beats a right one."""
+    """Weight of the overlap (published: 0.3); 0 leaves right or wrong, below 1 right beats wrong."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.alpha < 1.0:
