@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from core_lightning.objectives import Objective
 from core_lightning.objectives.advantages import GroupBy
@@ -41,7 +41,7 @@ class AdvantageSettings:
         Raises:
             ValueError: A setting contradicts the objective, whose formula it is a part of.
         """
-        own = {"normalize_std": True, "mask_no_signal": False, "mask_truncated": False, **objective.advantage}
+        own: dict[str, Any] = {"normalize_std": True, "mask_no_signal": False, "mask_truncated": False, **objective.advantage}
         for name, value in objective.advantage.items():
             if getattr(self, name) not in (None, value):
                 raise ValueError(
