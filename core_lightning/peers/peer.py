@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from core_lightning.answers import strip_think
 from core_lightning.peers.compute.adapter_layers import merge_nodes
 from core_lightning.peers.compute.head import LogitHead, half_head
+from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
+from core_lightning.peers.compute.time_steps import limit_time_steps
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.encoding import encode_prompt, uses_chat
 from core_lightning.peers.loading import (
@@ -66,6 +68,7 @@ class Peer(nn.Module):
         network = base.network if base else load_base(config, source, self.device)
         self.network = add_adapter(network, name, config.lora, config.adapter)
         merge_nodes(self.network)
+        limit_time_steps(self.network)
         model: Any = self.network.get_base_model()
         if any(hasattr(model.get_output_embeddings(), mark) for mark in ("base_layer", "original_module")):
             raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
@@ -83,6 +86,7 @@ class Peer(nn.Module):
         self._check_head()
         self._synced: list[int] | None = None  # the state of the adapter that the engine has
         self._beginning: Beginning | None = None
+        self.paths = Paths.of(self._backbone)
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self._backbone, keep_half=half)
         self.engine = make_engine(
@@ -96,6 +100,7 @@ class Peer(nn.Module):
                 source.name_or_path,
                 source.revision,
                 self.network.peft_config[self._adapter].r,
+                self.paths,
             ),
         )
 
@@ -222,16 +227,16 @@ class Peer(nn.Module):
 
     def micro_batches(self, sequences: Sequence[Sequenced], given: int = 0) -> list[list[int]]:
         """Indices cut by the token budget, in the way that leaves least to compute; ``given`` tokens are run before."""
-        shared = not self.config.gradient_checkpointing
+        shared = self.paths.cached_scores and not self.config.gradient_checkpointing
         return micro_batches(sequences, self.config.score_batch_tokens, self._window, shared=shared, given=given)
 
     def common_beginning(self, sequences: Sequence[Sequenced]) -> list[int]:
         """First tokens of all prompts that :meth:`reading` can run once; empty where that does not pay."""
         prompts = list({tuple(s.prompt_ids): s.prompt_ids for s in sequences}.values())
         # Gradient checkpointing recomputes layers, which a cache would be filled by twice.
-        if not prompts or self.config.gradient_checkpointing:
+        if not prompts or self.config.gradient_checkpointing or not self.paths.can_score_cached(prompts):
             return []
-        return common_beginning(self._backbone, prompts, max(len(s.token_ids) for s in sequences))
+        return common_beginning(self._backbone, prompts, max(len(s.token_ids) for s in sequences), self.paths)
 
     @contextmanager
     def reading(self, beginning: Sequence[int]) -> Iterator[None]:
@@ -274,7 +279,9 @@ class Peer(nn.Module):
                 hidden, completion = padded_hidden(*inputs)
             else:
                 read = self._beginning if training and policy == "own" else None
-                hidden, completion = completion_hidden(*inputs, read if read and read.starts(prompts) else None)
+                hidden, completion = completion_hidden(
+                    *inputs, read if read and read.starts(prompts) else None, self.paths
+                )
         targets = torch.tensor([t for c in completions for t in c], device=self.device)
         flat, flat_entropy = token_logprobs(
             hidden[completion], targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad

@@ -1,19 +1,136 @@
-"""The key-value cache: the name models take it by, and layers that grow in place.
+"""The cache of a model: the name models take it by, rows that leave and are copied, and layers that grow in place.
 
-The cache of transformers is copied whole for every token it takes, in every layer. A completion's limit is known before it
-begins, so the room for it can be, too.
+Attention layers keep keys and values of every token. Layers of linear attention and of state spaces keep a state of fixed
+size instead; transformers cannot select rows of these, and writes new states over those that a gradient still needs.
+
+Keys and values are copied whole by transformers for every token they take, in every layer. A completion's limit is known
+before it begins, so the room for it can be, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache as remembered
 from importlib.metadata import version
 from typing import Any
 
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import (
+    CacheLayerMixin,
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionCacheLayerMixin,
+)
 
 #: Name of the argument by which a model takes its cache.
 CACHE = "cache" if tuple(map(int, version("transformers").split(".")[:2])) >= (5, 24) else "past_key_values"
+
+#: How the attributes end in which layers keep states, where these are not in the cache.
+_STATE = ("_state", "_states")
+
+
+def new_cache(backbone: Any) -> DynamicCache:
+    """An empty cache for a model, whose rows can be selected and copied in every layer.
+
+    Args:
+        backbone: A transformers model.
+    """
+    cache = DynamicCache(config=backbone.config.get_text_config())
+    cache.layers[:] = [_with_rows(x) if isinstance(x, LinearAttentionCacheLayerMixin) else x for x in cache.layers]
+    return cache
+
+
+def keeps_states(cache: Any) -> bool:
+    """Whether some layer keeps a state that it has read all earlier columns into, padding included if nothing hides it."""
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
+def keeps_attention(cache: Any) -> bool:
+    """Whether some layer keeps keys and values."""
+    return any(isinstance(layer, CacheLayerMixin) for layer in cache.layers)
+
+
+def has_states(cache: Any) -> bool:
+    """Whether the layers that keep a state have got one."""
+    layers = [layer for layer in cache.layers if isinstance(layer, LinearAttentionCacheLayerMixin)]
+    return all(any(s is not None for s in (*x.conv_states.values(), *x.recurrent_states.values())) for x in layers)
+
+
+def keeps_only_attention(cache: Any) -> bool:
+    """Whether every layer keeps keys and values of its own and nothing else."""
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+
+
+class _StateRows:
+    """What the library's layers of states lack: rows can be selected and copied, also under a gradient."""
+
+    conv_states: dict[int, Tensor | None]
+    recurrent_states: dict[int, Tensor | None]
+    is_recurrent_states_initialized: dict[int, bool]
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        for states in (self.conv_states, self.recurrent_states):
+            states.update({i: s[indices] for i, s in states.items() if s is not None})
+        if isinstance(self, CacheLayerMixin):
+            super().batch_select_indices(indices)  # type: ignore[misc]
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Copy every row."""
+        for states in (self.conv_states, self.recurrent_states):
+            states.update({i: s.repeat_interleave(repeats, dim=0) for i, s in states.items() if s is not None})
+        if isinstance(self, CacheLayerMixin):
+            super().batch_repeat_interleave(repeats)  # type: ignore[misc]
+
+    def update_recurrent_state(self, recurrent_states: Tensor, state_idx: int = 0, **kwargs: Any) -> Tensor:
+        """Take a new state. The library copies it over the old one, which a backward pass may still need."""
+        self.recurrent_states[state_idx] = recurrent_states
+        self.is_recurrent_states_initialized[state_idx] = True
+        return recurrent_states
+
+
+def _with_rows(layer: Any) -> Any:
+    kind = _kind_with_rows(type(layer))
+    able = kind.__new__(kind)
+    vars(able).update(vars(layer))
+    return able
+
+
+@remembered
+def _kind_with_rows(kind: type) -> type:
+    return type(f"Rows{kind.__name__}", (_StateRows, kind), {})
+
+
+class HeldStates(DummyLayer):
+    """States that layers keep in themselves (RecurrentGemma's), so that their rows go the way of the cache.
+
+    Args:
+        backbone: The model that has read a batch.
+        rows: Rows of that batch.
+    """
+
+    def __init__(self, backbone: Any, rows: int) -> None:
+        super().__init__()
+        self._places = [(m, n) for m, n, state in _held(backbone) if state.dim() and state.shape[0] == rows]
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep some rows."""
+        for module, name in self._places:
+            setattr(module, name, getattr(module, name)[indices])
+
+
+def forget_held_states(backbone: Any) -> None:
+    """Let layers that keep states in themselves begin anew."""
+    for module, name, _ in list(_held(backbone)):
+        setattr(module, name, None)
+
+
+def _held(backbone: Any) -> Iterator[tuple[Any, str, Tensor]]:
+    for module in backbone.modules():
+        if not isinstance(module, PreTrainedModel):
+            yield from ((module, n, v) for n, v in vars(module).items() if n.endswith(_STATE) and isinstance(v, Tensor))
 
 
 class RoomyLayer(DynamicLayer):

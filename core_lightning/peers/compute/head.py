@@ -29,11 +29,13 @@ class LogitHead:
 
     @classmethod
     def of(cls, network: Any) -> LogitHead:
-        """Read the head of a transformers model (Gemma's softcap, Cohere's and Granite's scale included)."""
+        """Read the head of a transformers model (Gemma's softcap, Cohere's, Granite's and Falcon-H1's scale included)."""
         layer = network.get_output_embeddings()
         config = network.config.get_text_config()
-        scale = getattr(config, "logit_scale", None) or 1.0 / (getattr(config, "logits_scaling", None) or 1.0)
-        return cls(layer.weight, getattr(layer, "bias", None), scale, getattr(config, "final_logit_softcapping", None))
+        factors = (getattr(config, name, None) for name in ("logit_scale", "lm_head_multiplier"))
+        scale = next((f for f in factors if f), 1.0 / (getattr(config, "logits_scaling", None) or 1.0))
+        caps = (getattr(config, name, None) for name in ("final_logit_softcapping", "logits_soft_cap"))
+        return cls(layer.weight, getattr(layer, "bias", None), scale, next((c for c in caps if c), None))
 
     def logits(self, hidden: Tensor, part: slice = slice(None), out: Tensor | None = None) -> Tensor:
         """``float32 Tensor[n, part of the vocabulary]`` for ``hidden: Tensor[n, d]``, in given memory if there is some."""

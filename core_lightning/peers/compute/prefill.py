@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core_lightning.peers.compute.paths import Paths
+
 #: A shorter common beginning is not worth a forward pass of its own.
 SHORTEST_PREFIX = 16
 
@@ -49,12 +51,10 @@ class Beginning:
     """
 
     def __init__(self, backbone: Any, token_ids: Sequence[int]) -> None:
-        from transformers import DynamicCache
-
-        from core_lightning.peers.compute.cache import CACHE
+        from core_lightning.peers.compute.cache import CACHE, new_cache
 
         self.token_ids = list(token_ids)
-        cache: Any = DynamicCache(config=backbone.config.get_text_config())
+        cache: Any = new_cache(backbone)
         backbone(input_ids=torch.tensor([self.token_ids], device=backbone.device), use_cache=True, **{CACHE: cache})
         self._states: list[tuple[Any, Any]] = [(layer.keys, layer.values) for layer in cache.layers]
         self._leaves = [tuple(s.detach().requires_grad_(s.requires_grad) for s in pair) for pair in self._states]
@@ -83,20 +83,25 @@ class Beginning:
 
 def can_begin(backbone: Any) -> bool:
     """Whether every layer keeps keys and values of its own, which a :class:`Beginning` hands on."""
+    from core_lightning.peers.compute.cache import keeps_only_attention, new_cache
+
     config = backbone.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ())
-    return kinds <= {"full_attention", "sliding_attention"} and not getattr(config, "num_kv_shared_layers", 0)
+    return keeps_only_attention(new_cache(backbone)) and not getattr(config, "num_kv_shared_layers", 0)
 
 
-def common_beginning(backbone: Any, prompts: Sequence[Sequence[int]], completion: int) -> list[int]:
+def common_beginning(
+    backbone: Any, prompts: Sequence[Sequence[int]], completion: int, paths: Paths | None = None
+) -> list[int]:
     """First tokens of all prompts that a :class:`Beginning` can run once; empty where that does not pay.
 
     Args:
         backbone: A transformers model without its head.
         prompts: Token ids of each prompt.
         completion: Tokens that will follow at most.
+        paths: Short cuts of the model; what its cache allows if None.
     """
-    if not prompts or not can_begin(backbone):
+    paths = Paths.of(backbone) if paths is None else paths
+    if not prompts or not paths.can_share(prompts) or not can_begin(backbone):
         return []
     window = getattr(backbone.config.get_text_config(), "sliding_window", None)
     return list(prompts[0][: shared_prefix(prompts, window, completion)])
@@ -108,6 +113,7 @@ def prefill(
     pad_id: int,
     completion: int,
     beginning: Beginning | None = None,
+    paths: Paths | None = None,
 ) -> Prefilled:
     """Run prompts through a model.
 
@@ -117,17 +123,24 @@ def prefill(
         pad_id: Fills shorter prompts; it is masked.
         completion: Tokens that will follow at most.
         beginning: What all of these prompts begin with, if that has been run.
+        paths: Short cuts of the model; what its cache allows if None.
+
+    Raises:
+        ValueError: The prompts are of unequal length, and the model takes no padding.
     """
-    from transformers import DynamicCache
+    from core_lightning.peers.compute.cache import CACHE, HeldStates, forget_held_states, keeps_states, new_cache
 
-    from core_lightning.peers.compute.cache import CACHE
-
+    paths = Paths.of(backbone) if paths is None else paths
+    if paths.padding == "nowhere" and len(set(map(len, prompts))) > 1:
+        raise ValueError("prompts of unequal length in one batch of a model that takes no padding")
     device, config = backbone.device, backbone.config.get_text_config()
-    cache = DynamicCache(config=config)
+    cache: Any = new_cache(backbone)
+    if paths.states_in_modules:
+        forget_held_states(backbone)
     if beginning is not None:
         shared = len(beginning.token_ids)
         beginning.fill(cache, len(prompts))
-    elif shared := shared_prefix(prompts, getattr(config, "sliding_window", None), completion):
+    elif shared := _shared(prompts, getattr(config, "sliding_window", None), completion, paths, keeps_states(cache)):
         backbone(input_ids=torch.tensor([prompts[0][:shared]], device=device), use_cache=True, **{CACHE: cache})
         cache.batch_repeat_interleave(len(prompts))
     rest = [list(p[shared:]) for p in prompts]
@@ -142,11 +155,21 @@ def prefill(
         use_cache=True,
         **{CACHE: cache},
     ).last_hidden_state
+    if paths.states_in_modules:
+        cache.layers.append(HeldStates(backbone, len(prompts)))
     return Prefilled(cache, mask, hidden[:, -1], mask.sum(-1))
 
 
-def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completion: int) -> int:
-    """How many first tokens are run once for all prompts; at least one token of each prompt is left.
+def _shared(prompts: Sequence[Sequence[int]], window: int | None, completion: int, paths: Paths, states: bool) -> int:
+    """How many first tokens a batch runs once for all of its prompts."""
+    if not paths.can_share(prompts):
+        return 0
+    # A layer of states writes one token alone over its old state, which a backward pass may need: two are left.
+    return shared_prefix(prompts, window, completion, left=2 if states else 1)
+
+
+def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completion: int, left: int = 1) -> int:
+    """How many first tokens are run once for all prompts; at least so many tokens of each prompt are left.
 
     Behind a shared beginning the padding stands in the middle of a row. A full attention does not see it, but a sliding
     window counts columns, so there must be room for everything within one window.
@@ -154,7 +177,7 @@ def shared_prefix(prompts: Sequence[Sequence[int]], window: int | None, completi
     if len(prompts) < 2 or (window is not None and max(map(len, prompts)) + completion > window):
         return 0
     same = takewhile(lambda column: len(set(column)) == 1, zip(*prompts, strict=False))
-    shared = min(sum(1 for _ in same), min(map(len, prompts)) - 1)
+    shared = min(sum(1 for _ in same), min(map(len, prompts)) - left)
     return shared if shared >= SHORTEST_PREFIX else 0
 
 
@@ -164,6 +187,7 @@ def completion_hidden(
     completions: Sequence[Sequence[int]],
     pad_id: int,
     beginning: Beginning | None = None,
+    paths: Paths | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hidden states that predict each completion token.
 
@@ -173,32 +197,38 @@ def completion_hidden(
         completions: Token ids, at least one each.
         pad_id: Fills shorter rows; it is masked.
         beginning: What all of these prompts begin with, if that has been run.
+        paths: Short cuts of the model; what its cache allows if None.
 
     Returns:
         ``Tensor[completions, tokens, d]`` and its ``bool Tensor[completions, tokens]`` mask of real tokens.
     """
-    from core_lightning.peers.compute.cache import CACHE
+    from core_lightning.peers.compute.cache import CACHE, keeps_states
 
+    paths = Paths.of(backbone) if paths is None else paths
+    if not paths.can_score_cached(prompts):
+        return padded_hidden(backbone, prompts, completions, pad_id)
     device = backbone.device
     places: dict[tuple[int, ...], int] = {}
     rows = torch.tensor([places.setdefault(tuple(p), len(places)) for p in prompts], device=device)
     lengths = torch.tensor([len(c) for c in completions], device=device)
     longest = int(lengths.max())
-    start = prefill(backbone, list(places), pad_id, longest, beginning).spread(rows)
-    columns = torch.arange(longest, device=device)
-    mask = columns < lengths[:, None]
+    start = prefill(backbone, list(places), pad_id, longest, beginning, paths).spread(rows)
+    mask = torch.arange(longest, device=device) < lengths[:, None]
     if longest == 1:
         return start.last[:, None], mask
-    # The last token of a completion predicts nothing that is scored.
-    ids = torch.tensor([[*c, *[pad_id] * (longest - len(c))][:-1] for c in completions], device=device)
+    # The last token of a completion predicts nothing that is scored. A layer of states writes one token alone over its
+    # old state, which a backward pass may need: it gets two.
+    width = max(longest - 1, 2 if keeps_states(start.cache) else 1)
+    ids = torch.tensor([[*c[:-1], *[pad_id] * (width - len(c) + 1)] for c in completions], device=device)
+    columns = torch.arange(width, device=device)
     hidden = backbone(
         input_ids=ids,
-        attention_mask=torch.cat([start.mask, mask[:, 1:].to(start.mask.dtype)], dim=1),
-        position_ids=start.lengths[:, None] + columns[:-1],
+        attention_mask=torch.cat([start.mask, (columns < lengths[:, None] - 1).to(start.mask.dtype)], dim=1),
+        position_ids=start.lengths[:, None] + columns,
         use_cache=True,
         **{CACHE: start.cache},
     ).last_hidden_state
-    return torch.cat([start.last[:, None], hidden], dim=1), mask
+    return torch.cat([start.last[:, None], hidden[:, : longest - 1]], dim=1), mask
 
 
 def padded_hidden(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.config import GenerationSettings
 
 
@@ -41,6 +42,8 @@ class Rig:
     revision: str | None
     rank: int
     """Of the adapter."""
+    paths: Paths
+    """Short cuts of the network; the peer's own object, so what it switches off is off here."""
 
 
 class Engine(ABC):

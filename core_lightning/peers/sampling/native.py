@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from core_lightning.peers.compute.head import LogitHead
+from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, prefill
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.sampling.drawing import draw
@@ -34,6 +35,7 @@ class NativeEngine(Engine):
             stop_ids=self.rig.stop_ids,
             pad_id=self.rig.tokenizer.pad_token_id,
             tokenizer=self.rig.tokenizer,
+            paths=self.rig.paths,
         )
 
 
@@ -48,6 +50,7 @@ def sample(
     stop_ids: frozenset[int],
     pad_id: int,
     tokenizer: Any,
+    paths: Paths | None = None,
 ) -> list[list[SampledTokens]]:
     """Sample completions of many prompts, as many of each as it has seeds.
 
@@ -60,14 +63,16 @@ def sample(
         stop_ids: Token ids that end a completion.
         pad_id: Fills prompts on the left; it is masked.
         tokenizer: Only asked when there are stop strings.
+        paths: Short cuts of the model; what its cache allows if None.
 
     Returns:
         For each prompt its completions, in the order of its seeds.
     """
+    paths = Paths.of(backbone) if paths is None else paths
     results: list[list[SampledTokens]] = [[] for _ in prompts]
-    batches = _batches(prompts, seeds, settings)
+    batches = _batches(prompts, seeds, settings, paths)
     drawn = [prompts[i] for batch in batches for i in batch] if len(batches) > 1 else []  # one batch shares by itself
-    shared = common_beginning(backbone, drawn, settings.max_new_tokens)
+    shared = common_beginning(backbone, drawn, settings.max_new_tokens, paths)
     beginning = Beginning(backbone, shared) if shared else None
     for batch in batches:
         sampled = _sample_batch(
@@ -80,6 +85,7 @@ def sample(
             stop_ids=stop_ids,
             pad_id=pad_id,
             tokenizer=tokenizer,
+            paths=paths,
         )
         for i, completions in zip(batch, sampled, strict=True):
             results[i] = completions
@@ -87,14 +93,16 @@ def sample(
 
 
 def _batches(
-    prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings, paths: Paths
 ) -> list[list[int]]:
-    """Prompts sorted by length and cut so that a batch stays within the token budget."""
+    """Prompts sorted by length and cut so that a batch stays within the token budget, and needs no padding if it may not."""
     batches: list[list[int]] = []
     rows = 0
     for i in sorted((i for i in range(len(prompts)) if seeds[i]), key=lambda i: len(prompts[i])):
         rows += len(seeds[i])
-        if not batches or rows * (len(prompts[i]) + settings.max_new_tokens) > settings.max_batch_tokens:
+        full = rows * (len(prompts[i]) + settings.max_new_tokens) > settings.max_batch_tokens
+        longer = paths.padding == "nowhere" and bool(batches) and len(prompts[i]) > len(prompts[batches[-1][0]])
+        if not batches or full or longer:
             batches.append([])
             rows = len(seeds[i])
         batches[-1].append(i)
@@ -112,13 +120,14 @@ def _sample_batch(
     stop_ids: frozenset[int],
     pad_id: int,
     tokenizer: Any,
+    paths: Paths,
 ) -> list[list[SampledTokens]]:
     from core_lightning.peers.sampling.decoding import make_decoder
 
     device = backbone.device
     # The K samples of a prompt share its prefill: from here on a row is a completion.
     source = [i for i, s in enumerate(seeds) for _ in s]
-    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens, beginning).spread(
+    start = prefill(backbone, prompts, pad_id, settings.max_new_tokens, beginning, paths).spread(
         torch.tensor(source, device=device)
     )
     decoder = make_decoder(backbone, head, start, settings.max_new_tokens, settings.cuda_graphs)

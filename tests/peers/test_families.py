@@ -1,0 +1,137 @@
+"""Architectures of all kinds: sampled, scored and differentiated as a plain pass of the model says, one row, no cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import families
+from core_lightning.peers import GenerationSettings, LoraSettings, Peer
+from core_lightning.peers.compute.cache import new_cache
+from core_lightning.peers.compute.prefill import prefill
+from core_lightning.peers.sampling.decoding import make_decoder
+from naive import Scored, make_peer, naive_logits, naive_logprobs
+
+#: Of log-probabilities in nats, and of gradients beside their largest: what float32 rounds in a few layers.
+TOLERANCE = 4e-5
+TEMPERATURE = 0.8
+BEGINNING = [10 + 5 * i % 80 for i in range(20)]
+#: Prompts of unequal length, some with a beginning in common, and prompts of equal length that begin alike.
+UNEQUAL = [[10 + (7 * i + n) % 80 for i in range(n)] for n in (3, 24, 11)]
+ALIKE = [[*BEGINNING, 11 + i] for i in range(3)]
+MIXED = [[*BEGINNING, *[11 + i] * (i + 1)] for i in range(3)]
+PROMPTS = {"unequal": UNEQUAL, "alike": ALIKE, "mixed": MIXED}
+#: Completions of each prompt: some are of one token, some of two.
+COMPLETIONS = {
+    "some": [[30, 41, 52, 63, 74], [12], [33, 44, 55]],
+    "short": [[30, 41], [12], [33]],
+}
+
+
+@pytest.fixture(scope="module")
+def peer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Peer]:
+    made: dict[str, Peer] = {}
+
+    def peer(name: str) -> Peer:
+        if name not in made:
+            folder: Path = families.save(tmp_path_factory.mktemp(name), name)
+            lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
+            made.clear()  # one at a time
+            made[name] = make_peer(
+                folder, lora=lora, generation=GenerationSettings(max_new_tokens=6, temperature=TEMPERATURE)
+            )
+        return made[name]
+
+    return peer
+
+
+def expected(peer: Peer, rows: list[Scored]) -> list[torch.Tensor]:
+    peer._set_mode(training=False)
+    return [naive_logprobs(peer, row, TEMPERATURE)[0] for row in rows]
+
+
+def gradient(peer: Peer) -> dict[str, torch.Tensor]:
+    found = {}
+    for name, weight in peer.adapter_parameters().items():
+        found[name] = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        weight.grad = None
+    return found
+
+
+def check_scores(peer: Peer, rows: list[Scored]) -> None:
+    logprobs, _, _ = peer.logprobs(rows)
+    weights = [1.0 + i / 2 for i in range(len(rows))]
+    sum(w * r.sum() for w, r in zip(weights, logprobs, strict=True)).backward()
+    ours = gradient(peer)
+    theirs = expected(peer, rows)
+    for row, exact in zip(logprobs, theirs, strict=True):
+        torch.testing.assert_close(row[: len(exact)].double(), exact, atol=TOLERANCE, rtol=0)
+    sum(w * r.sum() for w, r in zip(weights, theirs, strict=True)).backward()
+    exact_gradient = gradient(peer)
+    largest = max(float(g.abs().max()) for g in exact_gradient.values())
+    assert largest > 0
+    for name, slope in exact_gradient.items():
+        assert float((ours[name] - slope).abs().max()) <= TOLERANCE * largest, name
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_family(peer_of: Callable[[str], Peer], name: str) -> None:
+    peer = peer_of(name)
+    for prompts in PROMPTS.values():
+        seeds = [[100 * i + j for j in range(2)] for i in range(len(prompts))]
+        for prompt, group in zip(prompts, peer.sample(prompts, seeds), strict=True):
+            for completion in group:
+                with torch.no_grad():
+                    exact = expected(peer, [Scored(prompt, completion.token_ids)])[0]
+                torch.testing.assert_close(torch.tensor(completion.logprobs).double(), exact, atol=TOLERANCE, rtol=0)
+        for completions in COMPLETIONS.values():
+            check_scores(
+                peer, [Scored(p, c) for p, c in zip(prompts, completions, strict=True)] + [Scored(prompts[0], [9])]
+            )
+    # Again with layers that run twice.
+    object.__setattr__(peer.config, "gradient_checkpointing", True)
+    peer.network.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
+    check_scores(peer, [Scored(p, c) for p, c in zip(UNEQUAL, COMPLETIONS["some"], strict=True)])
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) -> None:
+    """What a row becomes does not depend on which rows go on beside it."""
+    peer = peer_of(name)
+    peer._set_mode(training=False)
+    backbone = peer.network.get_base_model().base_model
+    prompts = UNEQUAL if peer.paths.padding != "nowhere" else ALIKE
+    rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]
+    seen: list[tuple[torch.Tensor, list[int]]] = []
+    with torch.no_grad(), peer.policy():
+        start = prefill(backbone, prompts, 0, 6, paths=peer.paths).spread(torch.tensor([0, 1, 1, 2]))
+        decoder = make_decoder(backbone, peer.head, start, 6, cuda_graphs=False)
+        decoder.first()
+        for step, kept in enumerate(([0, 1, 2, 3], [3, 1, 2], [1], [0])):
+            if step:
+                decoder.keep(torch.tensor(kept))
+            rows = [rows[i] for i in kept]
+            tokens = [20 + 9 * step + 7 * i for i in range(len(rows))]
+            rows = [(prompt, [*done, token]) for (prompt, done), token in zip(rows, tokens, strict=True)]
+            logits = decoder.next(torch.tensor(tokens))[:, : len(peer.tokenizer)]
+            seen += [(row.clone(), [*prompt, *done]) for row, (prompt, done) in zip(logits, rows, strict=True)]
+        for logits, ids in seen:  # only now: some models keep states in themselves
+            exact = naive_logits(peer.network, ids)[-1]
+            torch.testing.assert_close(logits, exact, atol=TOLERANCE * max(1.0, float(exact.std())), rtol=0)
+
+
+def test_states_are_selected_with_keys_and_values(peer_of: Callable[[str], Peer]) -> None:
+    cache = new_cache(peer_of("falcon_h1").network.get_base_model().base_model)  # both kinds in one layer
+    layer = cache.layers[0]
+    layer.update(*(torch.arange(3.0)[:, None, None, None].expand(3, 1, 2, 2) for _ in range(2)))
+    layer.update_conv_state(torch.arange(3.0)[:, None, None].expand(3, 2, 4))
+    layer.update_recurrent_state(torch.arange(3.0)[:, None].expand(3, 5))
+    cache.batch_select_indices(torch.tensor([2, 0, 0, 1]))
+    for states in (layer.keys, layer.values, layer.conv_states[0], layer.recurrent_states[0]):
+        assert states.flatten(1)[:, 0].tolist() == [2, 0, 0, 1]
+    cache.batch_repeat_interleave(2)
+    for states in (layer.keys, layer.values, layer.conv_states[0], layer.recurrent_states[0]):
+        assert states.flatten(1)[:, 0].tolist() == [2, 2, 0, 0, 0, 0, 1, 1]
