@@ -19,16 +19,12 @@ from naive import Scored, make_peer, naive_logits, naive_logprobs
 TOLERANCE = 4e-5
 TEMPERATURE = 0.8
 BEGINNING = [10 + 5 * i % 80 for i in range(20)]
-#: Prompts of unequal length, some with a beginning in common, and prompts of equal length that begin alike.
-UNEQUAL = [[10 + (7 * i + n) % 80 for i in range(n)] for n in (3, 24, 11)]
-ALIKE = [[*BEGINNING, 11 + i] for i in range(3)]
-MIXED = [[*BEGINNING, *[11 + i] * (i + 1)] for i in range(3)]
-PROMPTS = {"unequal": UNEQUAL, "alike": ALIKE, "mixed": MIXED}
-#: Completions of each prompt: some are of one token, some of two.
-COMPLETIONS = {
-    "some": [[30, 41, 52, 63, 74], [12], [33, 44, 55]],
-    "short": [[30, 41], [12], [33]],
-}
+#: Prompts of unequal length, prompts of equal length that begin alike, and prompts of unequal length that begin alike.
+UNEQUAL = [[10 + (7 * i + n) % 80 for i in range(n)] for n in (3, 19, 11)]
+ALIKE = [[*BEGINNING, 11 + i] for i in range(2)]
+MIXED = [[*BEGINNING, *[11 + i] * (i + 1)] for i in range(2)]
+#: Completions of each prompt, the first of which has two.
+LONG, SHORT = [[30, 41, 52, 63], [12], [33, 44, 55]], [[30, 41], [12]]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def peer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Peer]:
             lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
             made.clear()  # one at a time
             made[name] = make_peer(
-                folder, lora=lora, generation=GenerationSettings(max_new_tokens=6, temperature=TEMPERATURE)
+                folder, lora=lora, generation=GenerationSettings(max_new_tokens=4, temperature=TEMPERATURE)
             )
         return made[name]
 
@@ -77,24 +73,32 @@ def check_scores(peer: Peer, rows: list[Scored]) -> None:
         assert float((ours[name] - slope).abs().max()) <= TOLERANCE * largest, name
 
 
+def under(prompts: list[list[int]], completions: list[list[int]]) -> list[Scored]:
+    return [Scored(prompts[0], [9])] + [Scored(p, c) for p, c in zip(prompts, completions, strict=True)]
+
+
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_family(peer_of: Callable[[str], Peer], name: str) -> None:
     peer = peer_of(name)
-    for prompts in PROMPTS.values():
-        seeds = [[100 * i + j for j in range(2)] for i in range(len(prompts))]
+    for prompts, k in ((UNEQUAL, 2), (ALIKE, 1), (MIXED, 1)):
+        seeds = [[100 * i + j for j in range(k)] for i in range(len(prompts))]
         for prompt, group in zip(prompts, peer.sample(prompts, seeds), strict=True):
             for completion in group:
                 with torch.no_grad():
                     exact = expected(peer, [Scored(prompt, completion.token_ids)])[0]
                 torch.testing.assert_close(torch.tensor(completion.logprobs).double(), exact, atol=TOLERANCE, rtol=0)
-        for completions in COMPLETIONS.values():
-            check_scores(
-                peer, [Scored(p, c) for p, c in zip(prompts, completions, strict=True)] + [Scored(prompts[0], [9])]
-            )
+    check_scores(peer, under(UNEQUAL, LONG))
+    check_scores(peer, under(ALIKE, SHORT))
+    with torch.no_grad():
+        mixed = under(MIXED, LONG[:2])
+        for row, exact in zip(peer.logprobs(mixed)[0], expected(peer, mixed), strict=True):
+            torch.testing.assert_close(row[: len(exact)].double(), exact, atol=TOLERANCE, rtol=0)
     # Again with layers that run twice.
     object.__setattr__(peer.config, "gradient_checkpointing", True)
     peer.network.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
-    check_scores(peer, [Scored(p, c) for p, c in zip(UNEQUAL, COMPLETIONS["some"], strict=True)])
+    check_scores(peer, under(UNEQUAL, LONG))
+    peer.network.get_base_model().gradient_checkpointing_disable()
+    object.__setattr__(peer.config, "gradient_checkpointing", False)
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
@@ -103,7 +107,7 @@ def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) ->
     peer = peer_of(name)
     peer._set_mode(training=False)
     backbone = peer.network.get_base_model().base_model
-    prompts = UNEQUAL if peer.paths.padding != "nowhere" else ALIKE
+    prompts = UNEQUAL if peer.paths.padding != "nowhere" else [*ALIKE, [*BEGINNING, 40]]
     rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]
     seen: list[tuple[torch.Tensor, list[int]]] = []
     with torch.no_grad(), peer.policy():
