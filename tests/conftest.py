@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+import numerics
 import tiny
 
 # Time limits on single examples only measure how busy the machine is.
@@ -27,6 +28,7 @@ KNOWN_WARNINGS = (
 def pytest_configure(config: pytest.Config) -> None:
     for warning in KNOWN_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
+    numerics.round_otherwise()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,8 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from numerics import SEED
+
 CHARACTERS = sorted(set("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ +-*/=?.,:;()[]{}<>#\\'\"!|_\n"))
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<end>{% endfor %}"
@@ -57,7 +59,7 @@ def save(
         shape: Arguments of the configuration.
     """
     tokenizer = character_tokenizer(reverse, chat)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + SEED)
     config_name = {"GPT2LMHead": "GPT2Config", "Gemma3": "Gemma3TextConfig"}.get(architecture, f"{architecture}Config")
     config = getattr(transformers, config_name)(**(SPECIALS | {"vocab_size": len(tokenizer)} | shape))
     model_name = "GPT2LMHeadModel" if architecture == "GPT2LMHead" else f"{architecture}ForCausalLM"
@@ -103,7 +105,7 @@ def save_mistral3(folder: Path, seed: int = 4) -> Path:
     from transformers import Mistral3Config, Mistral3ForConditionalGeneration
 
     tokenizer = character_tokenizer(reverse=False, chat=True)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + SEED)
     text = {"model_type": "mistral", "vocab_size": len(tokenizer), "head_dim": 8, "sliding_window": None}
     vision = {"model_type": "pixtral", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     config = Mistral3Config(

@@ -11,6 +11,7 @@ from torch import nn
 
 from core_lightning.peers.compute.attention import attend_by_products
 from core_lightning.peers.compute.norms import fuse_norms
+from core_lightning.peers.compute.processor import native_bfloat16
 from core_lightning.peers.config import LoraSettings, PeerConfig
 from core_lightning.peers.sources import ModelSource, PeerSourceError, converted_tokenizer, resolve
 
@@ -27,8 +28,7 @@ def compute_dtype(config: PeerConfig, device: torch.device) -> torch.dtype:
         return getattr(torch, config.dtype)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    probes = (getattr(torch.cpu, f"_is_{name}_supported", lambda: False) for name in ("avx512_bf16", "amx_tile"))
-    return torch.bfloat16 if any(probe() for probe in probes) else torch.float32
+    return torch.bfloat16 if native_bfloat16() else torch.float32
 
 
 def load_tokenizer(source: ModelSource) -> Any:

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 from core_lightning.cli.main import main
+from scripted_engine import nano, saying
 
 
 def test_a_step_prints_its_own_rescues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([
-        "fit", "--config=configs/nano.yaml", f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.max_steps=2",
-        "--trainer.limit_val_batches=0", "--data.batch_size=8",
-    ])  # fmt: skip
+    with saying(nano):
+        main([
+            "fit", "--config=configs/nano.yaml", f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.max_steps=2",
+            "--trainer.limit_val_batches=0", "--data.batch_size=8",
+        ])  # fmt: skip
     printed = [
         (int(found[1]), int(found[2]), int(found[3]))
         for line in capsys.readouterr().out.splitlines()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from core_lightning.callbacks.metrics_csv import read_metrics
 from core_lightning.cli.main import main
 from core_lightning.rewards import published_terms
 from core_lightning.schedule import Schedule
+from scripted_engine import saying
 
 ROWS: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": "What is {i} + 1?", "answer": "It is one more.\n#### {j}"},
@@ -49,6 +51,10 @@ def configs(task: str, pair: str | None, published: bool) -> list[str]:
     return [f"--config=configs/{name}.yaml" for name in (task, *overlays)]
 
 
+def a_letter(prompt: str, seed: int) -> str:
+    return random.Random(seed).choice("abcdefgh")
+
+
 def right_by_the_first_letter(self: Verifier, texts: Sequence[str], *golds_and_kinds: object) -> list[Verdict]:
     return [Verdict(text, correct=bool(text) and ord(text[0]) % 2 == 0) for text in texts]
 
@@ -62,7 +68,7 @@ def test_two_steps(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Untrained models are never right, and a reward that is always 0 moves nothing.
+    # A reward that is always 0 moves nothing.
     monkeypatch.setattr(Verifier, "check", right_by_the_first_letter)
     run = tmp_path / "run"
     arguments = [
@@ -79,7 +85,8 @@ def test_two_steps(
             f"{prefix}.model={tiny_folder(architecture)}", f"{prefix}.quantization=none",
             f"{prefix}.generation.max_new_tokens=4", f"{prefix}.generation.max_prompt_tokens=400",
         ]  # fmt: skip
-    main(["fit", *arguments])
+    with saying(a_letter):
+        main(["fit", *arguments])
 
     trained = [row for row in read_metrics(run / "metrics.csv") if row["train/traces"]]
     assert len(trained) == 2

@@ -8,6 +8,7 @@ import pytest
 
 from core_lightning.callbacks.metrics_csv import read_metrics
 from core_lightning.cli.main import main
+from scripted_engine import saying, sums
 
 TERM = '''
 from core_lightning.rewards import RewardTerm
@@ -29,7 +30,8 @@ def test_it_appears_by_name(config: Callable[..., Path], tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     own = {"term": {"class_path": "my_terms.Vowels", "init_args": {"letters": "aeiou"}}, "weight": 0.5}
     file = config(rewards={"correctness": {"term": "Correctness"}, "vowels": own})
-    main(["fit", f"--config={file}"])
+    with saying(sums):
+        main(["fit", f"--config={file}"])
     lines = [json.loads(line) for line in (tmp_path / "run/traces.jsonl").read_text().splitlines()]
     by_step: dict[int, list[float]] = {}
     place: dict[tuple[int, str], int] = {}

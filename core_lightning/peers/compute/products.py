@@ -7,28 +7,22 @@ by a weight as wide as the vocabulary; there, and in bfloat16, a CPU is faster w
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from core_lightning.peers.compute.processor import native_bfloat16, onednn_types
 
 #: Weights of fewer elements are left to the BLAS: a call of oneDNN takes 15 to 30 microseconds before it multiplies
 #: (``python -m benchmarks.products``).
 _SMALL = 2**18
 
 
-@cache
-def _types() -> tuple[torch.dtype, ...]:
-    if not torch.backends.mkldnn.is_available():
-        return ()
-    bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return (torch.float32, torch.bfloat16) if bfloat16 else (torch.float32,)
-
-
 def has_kernel(weight: Tensor) -> bool:
-    """Whether oneDNN multiplies in the type of this weight: on a CPU, in a type that torch and the processor have it for."""
-    return weight.device.type == "cpu" and weight.dtype in _types()
+    """Whether oneDNN multiplies by this weight: on a CPU, in a type whose products are made in it and that it has them for."""
+    same = product_type(weight.dtype, weight.device) == weight.dtype
+    return weight.device.type == "cpu" and same and weight.dtype in onednn_types()
 
 
 def pays(weight: Tensor) -> bool:
@@ -41,7 +35,7 @@ def product_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
     Emulation takes longer than converting and multiplying, and rounds its sums.
     """
-    emulated = dtype == torch.bfloat16 and device.type == "cpu" and dtype not in _types()
+    emulated = dtype == torch.bfloat16 and device.type == "cpu" and not native_bfloat16()
     return torch.float32 if emulated else dtype
 
 
@@ -113,8 +107,10 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _kernel(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not pays(weight):
-        return nn.functional.linear(x, weight, bias)
+    return _onednn(x, weight, bias) if pays(weight) else nn.functional.linear(x, weight, bias)
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
 
@@ -128,7 +124,7 @@ def arranged(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor], T
     """
     # The number of rows is only a hint; decoding has few.
     copy = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), 8)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, copy, bias, "none", [], "")
+    return lambda x: _onednn(x, copy, bias)
 
 
 def has_half_kernel(weight: Tensor) -> bool:
