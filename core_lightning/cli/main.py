@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,18 +38,10 @@ from core_lightning.cli.error_lines import accepted_settings, one_line
 from core_lightning.cli.layers import one_config
 from core_lightning.cli.preview import CoreTrainer
 from core_lightning.cli.prompt_check import check_room
+from core_lightning.cli.quiet import quiet_others
 from core_lightning.data import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
-
-#: Notes of other libraries about what is meant here.
-_EXPECTED = (
-    ".*in eval mode at the start of training.*",  # peers stay in evaluation mode, see Peer.train
-    ".*is_gradient_checkpointing.*is deprecated.*",
-    ".*LeafSpec.*is deprecated.*",
-    ".*does not have many workers.*",
-    ".*args parameter is intended to run from within Python.*",  # files and switches are merged before
-)
 
 #: Errors of parsing are raised, so that main() can put them in one line.
 _PARSER = {
@@ -168,8 +159,7 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
 def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for message in _EXPECTED:
-        warnings.filterwarnings("ignore", message=message)
+    quiet_others()
     try:
         build_cli(args)
     except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException) as error:

@@ -168,7 +168,7 @@ def test_old_logprobs_are_frozen_over_the_updates_of_a_batch(
     for i in range(2):  # peers a and b
         (old, first), (again, second) = Watching.seen[i], Watching.seen[2 + i]
         assert torch.equal(old, again)
-        torch.testing.assert_close(old, first)
+        torch.testing.assert_close(old, first, atol=1e-4, rtol=1e-4)
         assert (second - old).abs().max() > 1e-3
     assert diary.metrics[0]["train/a/ratio"] != pytest.approx(1.0, abs=1e-6)
 

@@ -69,4 +69,4 @@ def test_adapter_off_and_a_second_call(llama_folder: Path) -> None:
         ours = peer.network(input_ids=ids).logits
         for layer in layers(peer.network):
             del layer.forward
-        torch.testing.assert_close(ours, peer.network(input_ids=ids).logits)
+        torch.testing.assert_close(ours, peer.network(input_ids=ids).logits, atol=1e-4, rtol=1e-4)

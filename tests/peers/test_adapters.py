@@ -75,14 +75,14 @@ def test_a_peer_that_starts_from_an_adapter_is_kept_near_it(llama_folder: Path, 
     peer = make_peer(llama_folder, wake=False, adapter=str(tmp_path / "start"))
     with torch.no_grad():
         trained = first.logprobs(SCORED)[0]
-        torch.testing.assert_close(peer.logprobs(SCORED)[0], trained)
-        torch.testing.assert_close(peer.logprobs(SCORED, "reference")[0], trained)
+        torch.testing.assert_close(peer.logprobs(SCORED)[0], trained, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(peer.logprobs(SCORED, "reference")[0], trained, atol=1e-4, rtol=1e-4)
     grads = loss_gradients(peer)
     assert set(grads) == set(first.adapter_parameters())  # the frozen copy is not among them
     assert any(g.abs().sum() > 0 for g in grads.values())
     wake_adapter(peer, seed=1)
     with torch.no_grad():
-        torch.testing.assert_close(peer.logprobs(SCORED, "reference")[0], trained)
+        torch.testing.assert_close(peer.logprobs(SCORED, "reference")[0], trained, atol=1e-4, rtol=1e-4)
         assert (peer.logprobs(SCORED)[0] - trained).abs().max() > 0.01
     frozen = [p for n, p in peer.network.named_parameters() if "__reference" in n]
     assert frozen
@@ -143,7 +143,7 @@ def test_peers_on_one_base_learn_apart(llama_folder: Path) -> None:
     wake_adapter(b, 2)
     with torch.no_grad():
         before = {"a": a.logprobs(SCORED)[0], "b": b.logprobs(SCORED)[0]}
-        torch.testing.assert_close(a.logprobs(SCORED, "reference")[0], b.logprobs(SCORED, "reference")[0])
+        torch.testing.assert_close(*(p.logprobs(SCORED, "reference")[0] for p in (a, b)), atol=1e-4, rtol=1e-4)
     assert (before["a"] - before["b"]).abs().max() > 0.01
 
     loss_gradients(a)

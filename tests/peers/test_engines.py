@@ -152,7 +152,7 @@ def test_sampling_leaves_network_and_random_state_as_they_were(
         peer.logprobs(scored)[0].sum().backward()
         gradients.append([p.grad.clone() for p in peer.adapter_parameters().values()])
     for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_peers_that_share_a_base_sample_with_their_own_adapters(tiny_folder: Callable[[str], Path]) -> None:
@@ -264,5 +264,6 @@ def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch:
     ids = torch.tensor([[5, 6, 7]])
     served = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), Server.asked[-1][2][2])
     with peer.policy(), torch.no_grad():
-        torch.testing.assert_close(served(input_ids=ids).logits, peer.network(input_ids=ids).logits)
+        logits = (network(input_ids=ids).logits for network in (served, peer.network))
+        torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
     assert len(Server.made) == 1

@@ -104,7 +104,7 @@ def test_adapter_off_is_the_base(llama_folder: Path) -> None:
     with torch.no_grad(), peer.policy("reference"):
         expected = peer.network(input_ids=ids).logits
         with peer.sampling_weights(adapter=False):
-            torch.testing.assert_close(peer.network(input_ids=ids).logits, expected)
+            torch.testing.assert_close(peer.network(input_ids=ids).logits, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_peer_learns_after_it_sampled_from_copies(llama_folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_peer_learns_after_it_sampled_from_copies(llama_folder: Path) -> None:
     for peer in (own, copied):
         learn(peer, [Scored([5, 6], [7, 8])], lr=1e-2)
     for a, b in zip(own.adapter_parameters().values(), copied.adapter_parameters().values(), strict=True):
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 needs_half = pytest.mark.skipif(not has_half_kernel(torch.zeros(1, 1)), reason="no float16 kernel on this processor")

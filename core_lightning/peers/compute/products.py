@@ -20,7 +20,7 @@ _SMALL = 2**18
 
 
 def has_kernel(weight: Tensor) -> bool:
-    """Whether oneDNN multiplies by this weight: on a CPU, in a type whose products are made in it and that it has them for."""
+    """Whether oneDNN multiplies by this weight: on a CPU, in a type that products are made in and that it can."""
     same = product_type(weight.dtype, weight.device) == weight.dtype
     return weight.device.type == "cpu" and same and weight.dtype in onednn_types()
 

@@ -1,0 +1,44 @@
+"""What other libraries say on every run about what is meant here, or about products of theirs: left out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+#: Warnings, as regular expressions from the beginning of a message.
+_EXPECTED = (
+    ".*in eval mode at the start of training.*",  # peers stay in evaluation mode, see Peer.train
+    ".*gradient_checkpointing.*is deprecated.*",
+    ".*LeafSpec.*is deprecated.*",
+    ".*does not have many workers.*",
+    ".*fan_in_fan_out is set to.*",
+)
+
+#: Log lines: by the logger's name, parts of a message. Lightning advertises its cloud; transformers says that it unpacks a
+#: GGUF file, which it was told to do.
+_SAID = {
+    "lightning.pytorch.utilities.rank_zero": ("litlogger", "litmodels"),
+    "transformers.quantizers.quantizer_gguf": ("`kernels`", "Dequantizing the whole model"),
+}
+
+
+class _Left(logging.Filter):
+    """Leaves out what holds one of some parts."""
+
+    def __init__(self, parts: tuple[str, ...]) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not any(part in record.getMessage() for part in self.parts)
+
+
+_FILTERS = {name: _Left(parts) for name, parts in _SAID.items()}
+
+
+def quiet_others() -> None:
+    """Leave these lines out for the rest of the process; what else these libraries say is heard."""
+    for message in _EXPECTED:
+        warnings.filterwarnings("ignore", message=message)
+    for name, left in _FILTERS.items():
+        logging.getLogger(name).addFilter(left)  # once: a logger knows its filters
