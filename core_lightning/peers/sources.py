@@ -225,7 +225,10 @@ def _is_complete(folder: Path) -> bool:
 def _convert(gguf: Path, folder: Path, model: str) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # in a file, hundreds of bars
     load: dict[str, object] = {"gguf_file": gguf.name}
     try:
         # Releases that keep GGUF weights packed need to be told to unpack them; older ones always do.
