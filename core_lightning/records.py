@@ -6,6 +6,7 @@ so that rewards, objectives, metrics and the trace log can all be tested on hand
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -32,6 +33,31 @@ class Problem:
     """Probability that one blind guess is right: 0.25 for four options, 0 for open answers."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Anything worth a column in the trace log (subject, level, ...)."""
+    choices: tuple[str, ...] = ()
+    """Texts of the options in the order of their letters, the gold one in the place of ``answer``; empty without options."""
+
+    @property
+    def answer_forms(self) -> tuple[str, ...]:
+        """What says the gold answer besides ``answer``: the text of the gold option.
+
+        >>> Problem("1", "Even?", "B", kind="choice", choices=("3", "4")).answer_forms
+        ('4',)
+        """
+        place = "ABCDEFGHIJ".find(self.answer.strip().upper()) if len(self.answer.strip()) == 1 else -1
+        return self.choices[place : place + 1] if place >= 0 else ()
+
+    @property
+    def stem(self) -> str:
+        """The question without the options that stand at its end.
+
+        >>> Problem("1", "Is 4 even?\\n\\nA) no\\nB) yes", "B", kind="choice", choices=("no", "yes")).stem
+        'Is 4 even?'
+        """
+        stem = self.question
+        for choice in reversed(self.choices):
+            place = stem.rfind(choice)
+            stem = stem[:place] if place >= 0 else stem
+        return re.sub(r"\s*\(?[A-J][).:]?\s*\Z", "", stem) if self.choices else stem
 
 
 @dataclass(frozen=True, slots=True)

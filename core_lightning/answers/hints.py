@@ -1,16 +1,19 @@
 r"""Taking the final answer out of a trace that is to be shown to a peer, and measuring whether it still stands there.
 
-The hint may still imply the answer ("7 + 5 ="); what it must not do is say it where a final answer is said.
+The hint may still imply the answer ("7 + 5 ="); what it must not do is say it. A value is removed only where it stands as
+a result: in a final-answer statement, behind an equality sign, in a conclusion, in the closing sentences. Where the same
+value is an operand ("6 - 3 =") or was given, it stays: without it the derivation would be a wreck.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from core_lightning.answers.equality import bare_gold, canonical_answer, infer_kind
-from core_lightning.answers.notation import plain_notation, unify_characters
-from core_lightning.answers.quantities import parse_quantity
+from core_lightning.answers.gold_forms import NUMBER, Span, find_gold, is_numeral, is_operand
 from core_lightning.answers.statements import is_heading, statement_spans
 
 if TYPE_CHECKING:
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 
 MAX_TRACE_CHARS = 100_000
 """A longer trace makes no hint."""
+MAX_LINE_CHARS = 200
+"""A longer line is not compared with gold as a whole."""
+LOOK_BACK = 80
+"""So many characters before a value say whether it is a result."""
+CLOSING_SENTENCES = 2
+"""So many sentences at the end are taken for conclusions whatever they say."""
 
 _LEAD_IN = re.compile(
     r"(?:(?:\b(?:so|thus|hence|therefore|then|finally|and|now|but|wait|no|hmm|actually|in conclusion|this means that|"
@@ -28,34 +37,56 @@ _ENCLOSURES = (("$$", "$$"), ("$", "$"), (r"\[", r"\]"), (r"\(", r"\)"), ("**", 
 _BARE_MARKS = re.compile(r"^[ \t]*[.,;:!*#$]+[ \t]*$", re.MULTILINE)
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _SOMETHING = re.compile(r"\d|[^\W_]{3,}|[^\W_]\W+[^\W_]")
-# A minus sign belongs to the number it touches unless it also touches an operand.
-_TOKEN = re.compile(
-    r"(?<![\w.])(?:(?<![\w)\]}%])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?!\d|\.\d|,\d{3}(?!\d))"
-    r"|(?<![\w.,])\.\d+(?!\d)"
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
+_CONCLUDES = re.compile(
+    r"[\s*_>#-]*(?:so|thus|hence|therefore|finally|altogether|in total|in all|overall|in conclusion|in summary|as a result|"
+    r"consequently|this means|that means|that leaves|that makes|the total|the final|the result)\b",
+    re.IGNORECASE,
 )
-_FRACTION = re.compile(
-    r"-?\\[dt]?frac\s*(?:\{\s*-?\d+\s*\}|\d)\s*(?:\{\s*\d+\s*\}|\d)|(?<![\w./])-?\d+\s*/\s*\d+(?![\w./])"
+_EQUALS = re.compile(
+    r"(?:=|[≈→⇒]|\\(?:approx|to|implies|Rightarrow|rightarrow)(?![A-Za-z])|\bequals?(?:\s+to)?\b)\s*"
+    r"(?:(?:a|total|of|about|approximately|exactly|only|just)\s+)*"
+    r"(?:[\s$€£(*~{]|Rs\.?|\\[$(,;:! ]|\\(?:text|boxed|mathbf)\s*\{)*\Z"
 )
+_SAYS = re.compile(
+    r"\b(?:is|are|was|were|be|becomes?|remains?|has|have|had|gets?|got|gives?|gave|makes?|made|totals?|totaling|leaves?|costs?|"
+    r"pays?|paid|earns?|earned|needs?|spends?|spent|takes?|took|comes? to|amounts? to|adds? up to|total of|sum of|equal to|"
+    r"to|only|answer|result|total|value|choose|option|choice)\b[\s:,]*(?:(?:a|an|the|total|of|about|approximately|exactly|"
+    r"only|just|now|still|therefore|then|equal|to|be)\s+)*[\s$(*:]*\Z",
+    re.IGNORECASE,
+)
+_SAID = re.compile(
+    r"[\s$)*%]*(?:[A-Za-z]+\s+){0,3}(?:is|are|was|were|will be|remains?|left|in total|altogether|in all)\b"
+)
+_REASON = re.compile(r"\b(?:because|since|as|for)\b", re.IGNORECASE)
+_REVERSED = re.compile(r"(?:^|[\n.,:;(]|\b(?:so|thus|hence|therefore|then|that))\s*\$?\s*\Z", re.IGNORECASE)
 
 
-def remove_answer(text: str, gold: str, kind: AnswerKind = "auto") -> str:
+def remove_answer(
+    text: str, gold: str, kind: AnswerKind = "auto", forms: Sequence[str] = (), question: str = ""
+) -> str:
     r"""The trace without its final answer.
 
-    Every box, tag and "####" mark goes, every "answer is ..." sentence as a whole, and the bare gold value wherever it
-    stands in the last remaining line.
+    Every box, tag and "####" mark goes, every "answer is ..." sentence as a whole, and the gold value in any form
+    ("18", "$18.00", "eighteen") wherever it stands as a result; operands stay.
 
     Args:
         text: A completion.
         gold: Gold answer, bare or marked.
         kind: Kind of the gold answer.
+        forms: Other texts that say the gold answer: the text of the gold option.
+        question: What the student reads anyway, the options left out. A number that it does not give is a result
+            wherever it is no operand.
 
     Returns:
         What is left, or "" when nothing is left that could help.
 
     >>> remove_answer("She has 16 - 3 - 4 = 9 eggs.\nShe makes 9 * 2 = 18 dollars.\n#### 18", "18")
     'She has 16 - 3 - 4 = 9 eggs.\nShe makes 9 * 2 = dollars.'
-    >>> remove_answer("7 + 5 = 12", "12"), remove_answer(r"So the answer is $\boxed{12}$.", "12")
-    ('7 + 5 =', '')
+    >>> remove_answer("7 + 5 = 12", "12"), remove_answer("6 - 3 = 3 are left.\nSo it is 3.", "3")
+    ('7 + 5 =', '6 - 3 = are left.\nSo it is .')
+    >>> remove_answer("A quarter of 72 is 18 cm.\nAnswer: (B)", "B", forms=["18 cm"])
+    'A quarter of 72 is cm.'
     """
     if len(text) > MAX_TRACE_CHARS:
         return ""
@@ -70,22 +101,49 @@ def remove_answer(text: str, gold: str, kind: AnswerKind = "auto") -> str:
         else:
             lead_in = _LEAD_IN.search(text, max(0, start - 40), start)
             spans.append((lead_in.start() if lead_in else start, end + text.startswith((".", "!", "?"), end)))
-    head, newline, line = _tidy(_without(text, spans)).rpartition("\n")
-    if "=" not in line and _is_gold(line, gold, kind):  # with its unit: nothing of "18 dollars" is a hint
-        line = ""
-    rest = _tidy(head + newline + _without(line, _gold_spans(line, gold, kind)))
+    rest = _tidy(_without(text, spans))
+    # With its unit: nothing of a line "18 dollars" is a hint.
+    rest = "\n".join(line for line in rest.split("\n") if "=" in line or not _is_gold(line, gold, kind, forms))
+    found = find_gold(rest, gold, kind, forms)
+    results = _results(rest, found)
+    if question and not _gives(question, gold, kind, forms):
+        results += [span for span in found if _names_a_value(rest, span, kind) and not is_operand(rest, span)]
+    rest = _tidy(_without(rest, results))
     return rest if _SOMETHING.search(rest) else ""
 
 
-def leaks_answer(hint: str, gold: str, kind: AnswerKind = "auto") -> bool:
-    """Whether the gold value still stands in a hint, as a whole token.
+def leaks_answer(
+    hint: str, gold: str, kind: AnswerKind = "auto", forms: Sequence[str] = (), question: str = ""
+) -> bool:
+    """Whether a hint still says the gold answer.
+
+    It does where the value stands as a whole and not as an operand. A value that the question gives, too, counts only
+    where it stands as a result.
+
+    Args:
+        hint: A hint.
+        gold: Gold answer, bare or marked.
+        kind: Kind of the gold answer.
+        forms: Other texts that say the gold answer: the text of the gold option.
+        question: What the student reads anyway, the options left out.
 
     >>> leaks_answer("6 + 6 = 12, and", "12"), leaks_answer("123, 1.2, 12,000", "12"), leaks_answer("1,200.0", "1200")
     (True, False, True)
-    >>> leaks_answer("which is option B", "B"), leaks_answer("A Boy", "B"), leaks_answer("A boy", "A")
-    (True, False, False)
+    >>> leaks_answer("6 - 3 =", "3"), leaks_answer("which is option B", "B"), leaks_answer("A Boy", "B")
+    (False, True, False)
     """
-    return bool(_gold_spans(hint, *_resolve(gold, kind)))
+    gold, kind = _resolve(gold, kind)
+    found = [span for span in find_gold(hint, gold, kind, forms) if not is_operand(hint, span)]
+    if found and question and _gives(question, gold, kind, forms):
+        found = _results(hint, found, closing=False)  # the end of a hint need not conclude
+    return bool(found)
+
+
+def _gives(question: str, gold: str, kind: AnswerKind, forms: Sequence[str]) -> bool:
+    """Whether a question states the gold value; a letter of an option in it says nothing."""
+    if kind != "choice":
+        return bool(find_gold(question, gold, kind, forms))
+    return any(find_gold(question, form, infer_kind(form)) for form in forms)
 
 
 def _resolve(gold: str, kind: AnswerKind) -> tuple[str, AnswerKind]:
@@ -93,30 +151,65 @@ def _resolve(gold: str, kind: AnswerKind) -> tuple[str, AnswerKind]:
     return gold, infer_kind(gold) if kind == "auto" else kind
 
 
-def _is_gold(line: str, gold: str, kind: AnswerKind) -> bool:
-    stated = canonical_answer(line, kind)
-    return stated is not None and stated == canonical_answer(gold, kind)
+def _is_gold(line: str, gold: str, kind: AnswerKind, forms: Sequence[str]) -> bool:
+    if len(line) > MAX_LINE_CHARS:
+        return False
+    for form, its_kind in ((gold, kind), *((form, infer_kind(form)) for form in forms)):
+        stated = canonical_answer(line, its_kind)
+        if stated is not None and stated == canonical_answer(form, its_kind):
+            return True
+    return False
 
 
-def _gold_spans(text: str, gold: str, kind: AnswerKind) -> list[tuple[int, int]]:
-    """Spans in which the bare gold value stands as a whole token; ``kind`` is not ``auto``."""
-    if kind == "choice":
-        letter = canonical_answer(gold, "choice") or re.escape(gold)
-        # A capital A or I is a letter only where it is not a word, a small one never.
-        word, either = (r"(?!\s+[a-z])", letter) if letter in "AI" else ("", f"(?i:{letter})")
-        named = rf"\b(?i:option|choice|answer|letter)\s*(?i:is\s*)?:?\s*\(?{either}\)?(?![\w'’])"
-        pattern = rf"\((?i:{letter})\)|{named}|(?<![\w'’]){letter}(?![\w'’]){word}"
-        return [match.span() for match in re.finditer(pattern, text)]
-    quantity = parse_quantity(gold) if kind in ("number", "math") else None
-    if quantity is None:
-        parts = plain_notation(gold).split() if kind == "text" else [*"".join(plain_notation(gold).split())]
-        pattern = r"(?<![\w\\])" + r"\s*".join(map(re.escape, parts)) + r"(?!\w)"
-        return [match.span() for match in re.finditer(pattern, text, re.IGNORECASE)] if parts else []
-    if not text.isascii():  # foreign digits and minus signs, where that keeps every position
-        text = "".join(plain if len(plain := unify_characters(c)) == 1 else c for c in text)
-    matches = [*_TOKEN.finditer(text), *(_FRACTION.finditer(text) if quantity.value.denominator != 1 else ())]
-    values = (quantity.value, quantity.value * quantity.ratio)
-    return [match.span() for match in matches if (token := parse_quantity(match[0])) and token.value in values]
+def _results(text: str, found: Sequence[Span], closing: bool = True) -> list[Span]:
+    """Those places of the gold value in which it stands as a result; ``closing``: the last sentences conclude."""
+    free = [span for span in found if not is_operand(text, span)]
+    kept = [span for span in free if _is_result(text, span)]
+    # "18 are left because 20 - 2 = 18" says it twice.
+    kept += [span for span in free if span not in kept and _is_reasoned(text, span, kept)]
+    for start, end in _conclusions(text, free, closing):
+        numbers = [match.span() for match in NUMBER.finditer(text, start, end)]
+        numbers = [span for span in numbers if not is_operand(text, span)]
+        for span in free:
+            if not start <= span[0] < end or span in kept:
+                continue
+            last = not any(number[0] >= span[1] for number in numbers)
+            said = _SAYS.search(text, max(start, span[0] - LOOK_BACK), span[0]) or _SAID.match(text, span[1])
+            if last or said or not is_numeral(text, span):
+                kept.append(span)
+    return kept
+
+
+def _names_a_value(text: str, span: Span, kind: AnswerKind) -> bool:
+    """Whether a number or an option's letter stands there, which the sentence around it can do without."""
+    return is_numeral(text, span) or (kind == "choice" and len(text[span[0] : span[1]].strip("() ")) == 1)
+
+
+def _is_result(text: str, span: Span) -> bool:
+    """Whether a value stands behind an equality sign, or alone before one."""
+    start, end = span
+    if _EQUALS.search(text, max(0, start - LOOK_BACK), start):
+        return True
+    return bool(re.compile(r"\s*\$?\s*=\s*\S").match(text, end) and _REVERSED.search(text, max(0, start - 12), start))
+
+
+def _is_reasoned(text: str, span: Span, results: Sequence[Span]) -> bool:
+    """Whether the same line goes on with "because" and the calculation whose result this is."""
+    end = text.find("\n", span[1])
+    later = [result for result in results if span[1] <= result[0] < (end if end >= 0 else len(text))]
+    return bool(later) and _REASON.search(text, span[1], later[0][0]) is not None
+
+
+def _conclusions(text: str, found: Sequence[Span], closing: bool) -> list[Span]:
+    """Sentences that begin like a conclusion, and at the end all that say the value and at least the last ones."""
+    cuts = [0, *(match.end() for match in _SENTENCE.finditer(text)), len(text)]
+    sentences = [(a, b) for a, b in pairwise(cuts) if _SOMETHING.search(text, a, b)]
+    first = len(sentences)
+    if closing:
+        while first > 0 and any(sentences[first - 1][0] <= span[0] < sentences[first - 1][1] for span in found):
+            first -= 1
+        first = min(first, len(sentences) - CLOSING_SENTENCES)
+    return [s for i, s in enumerate(sentences) if i >= first or _CONCLUDES.match(text, s[0])]
 
 
 def _enclosed(text: str, start: int, end: int) -> tuple[int, int]:

@@ -56,6 +56,7 @@ class GPQA(HubDataModule):
             kind="choice",
             source=f"gpqa_{self.subset}",
             chance=1 / len(options),
+            choices=tuple(options[i] for i in order),
             metadata={"subject": str(row["Subdomain"]), "option_order": "".join(map(str, order))},
         )
 

@@ -243,7 +243,7 @@ def make_hint(
 ) -> Hint | None:
     """The teacher's derivation without its final answer, in the student's token budget; None when nothing is left."""
     text = teacher.text if settings.hint_think else strip_think(teacher.text)
-    text = remove_answer(text, problem.answer, problem.kind).strip()
+    text = remove_answer(text, problem.answer, problem.kind, problem.answer_forms, problem.stem).strip()
     if settings.hint_form == "key_lines":
         text = "\n".join(line for line in text.splitlines() if any(c.isdigit() or c in "=<>\\" for c in line))
     if fraction is None and settings.hint_form == "first_fraction":
@@ -253,7 +253,7 @@ def make_hint(
     text = student.cut(text, settings.hint_tokens).strip()
     if not text:
         return None
-    return Hint(text, teacher.peer, teacher.index, leaks_answer(text, problem.answer, problem.kind))
+    return Hint(text, teacher.peer, teacher.index, _leaks(text, problem))
 
 
 def fitting_hint(hint: Hint, problem: Problem, student: RolloutPeer, prompts: PromptSettings) -> Hint | None:
@@ -268,8 +268,12 @@ def fitting_hint(hint: Hint, problem: Problem, student: RolloutPeer, prompts: Pr
     for tokens in range(1 - excess(""), 0, -1):
         text = student.cut(hint.text, tokens).strip()
         if text and excess(text) <= 0:
-            return replace(hint, text=text, leaks=leaks_answer(text, problem.answer, problem.kind))
+            return replace(hint, text=text, leaks=_leaks(text, problem))
     return None
+
+
+def _leaks(text: str, problem: Problem) -> bool:
+    return leaks_answer(text, problem.answer, problem.kind, problem.answer_forms, problem.stem)
 
 
 def _first_part(text: str, fraction: float) -> str:

@@ -18,7 +18,7 @@ from core_lightning.protocol.rounds import (
     teachers,
     trace_seed,
 )
-from core_lightning.records import Group, Hint, Trace
+from core_lightning.records import Group, Hint, Problem, Trace
 from scripted import ScriptedPeer, always, problem, verify
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
@@ -179,7 +179,10 @@ def test_nothing_left_is_no_hint(text: str) -> None:
 
 
 def test_a_value_that_still_stands_in_the_hint_is_noted() -> None:
-    hint = hint_of("There are 7 days in a week.\nSo I know it.\n#### 7")
+    teacher = Trace("b", "cold", 3, [1], [2], "", False, correct=True)
+    teacher.text = "The Louvre lies in Paris.\nFrance is near. It is large.\n<answer>Paris</answer>"
+    asked = Problem("p", "Which town?", "Paris", kind="text")
+    hint = make_hint(teacher, asked, ScriptedPeer("a", always("")), RoundSettings())
     assert hint is not None
     assert hint.leaks
 
@@ -218,7 +221,7 @@ def test_forms_of_a_hint() -> None:
     assert len(shorter.text) < len(first.text)
     lines_only = hint_of("3+4=7\n7*2=14\n14+1=15\n15-8=x\n#### 7", hint_form="first_fraction")
     assert lines_only is not None
-    assert lines_only.text == "3+4=7\n7*2=14"
+    assert lines_only.text == "3+4=\n7*2=14"
     assert hint_of("No sums at all, dear.\n#### 7", hint_form="key_lines") is None
 
 
