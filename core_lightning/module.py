@@ -113,7 +113,9 @@ class CollaborativeReasoningModule(LightningModule):
         self.strict_loading = False
         self.peer_configs = dict(peers)
         self.rounds = rounds or RoundSettings(k=3, k_rescue=0)
-        self.prompt = prompt or PromptSettings()
+        prompt = prompt or PromptSettings()
+        self.prompt = prompt.dated()
+        self._day_set = prompt.date is not None
         self.rewards = RewardModel(merged_terms(rewards or {}))
         self.embedder = embedder or (MiniLMEmbedder() if self.rewards.needs_distance else None)
         self.distance = distance or HybridDistance()
@@ -155,6 +157,8 @@ class CollaborativeReasoningModule(LightningModule):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)  # adapter initialisation does not depend on what ran before
             self.peers = load_peers(self.peer_configs, device, self.share_base)
+        for peer in self._peers.values():
+            peer.end_at(self.prompt.next_question)
         self.team = Team(
             self._peers,
             self.prompt,
@@ -267,6 +271,7 @@ class CollaborativeReasoningModule(LightningModule):
             peer.name,
             self.credit,
             peer.encode_completion,
+            own_words=peer.in_own_words,
             rescue_rate=self.rescue_rates[peer.name].value,
             max_tokens=peer.config.generation.max_new_tokens,
             drop=lambda trace: id(trace) in masked,
@@ -408,7 +413,12 @@ class CollaborativeReasoningModule(LightningModule):
         self.batches_done = state["batches_done"]
         self.nonfinite.steps = state["nonfinite_steps"]
         self.rescue_rates |= {name: RunningRate(**rate) for name, rate in state["rescue_rates"].items()}
-        for name, before, now in differences(json.loads(state["settings"]), self.settings()):
+        saved = json.loads(state["settings"])
+        if not self._day_set:  # prompts go on saying the day the run began
+            self.prompt = dataclasses.replace(self.prompt, date=saved["prompt"].get("date") or self.prompt.date)
+            if len(self.peers):
+                self.team.prompts = self.prompt
+        for name, before, now in differences(saved, self.settings()):
             rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {now}; the new value holds")
         restore_random_states(state)
 

@@ -86,7 +86,8 @@ class Trace:
     token_ids: list[int]
     """Exact sampled ids, the end-of-sequence token included if one was sampled."""
     text: str
-    """Completion as text, without special tokens and without the stop string."""
+    """Completion as text, without special tokens and without the stop string; behind the mark of a think block if the
+    prompt ended in one."""
     truncated: bool
     """The token limit ended it: neither an end token nor a stop string was met."""
     answer: str | None = None

@@ -90,6 +90,7 @@ def run_manifest(trainer: Trainer, pl_module: Any) -> dict[str, Any]:
     data = getattr(trainer, "datamodule", None)
     return {
         "seed": pl_module.seed,
+        "prompt_date": pl_module.prompt.date,
         "peers": {
             name: {field: getattr(config, field) for field in PEER_FIELDS}
             for name, config in pl_module.peer_configs.items()

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.peers.config import PeerConfig
-from core_lightning.peers.encoding import encode_prompt, uses_chat
+from core_lightning.peers.encoding import PromptEncoder
 from core_lightning.peers.loading import load_tokenizer
 from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
 from core_lightning.protocol.prompts import PromptSettings
@@ -33,7 +33,7 @@ class Reader:
         source = resolve(config.model, config.revision)
         self.name = name
         self.tokenizer: Any = load_tokenizer(source)
-        self.chats = uses_chat(self.tokenizer, config, name)
+        self.encoder = PromptEncoder(self.tokenizer, config, name)
         context, new = context_tokens(source), config.generation.max_new_tokens
         self.room = config.generation.room(context)
         self.mend = f"raise peers.{name}.generation.max_prompt_tokens"
@@ -47,7 +47,7 @@ class Reader:
 
     def encode(self, problem: Problem, prompts: PromptSettings, hint: str | None = None) -> list[int]:
         """Token ids of the problem's prompt, with the hint in it if there is one."""
-        return encode_prompt(self.tokenizer, prompts.render(problem, hint), self.chats)
+        return self.encoder.encode(prompts.render(problem, hint))
 
 
 def context_tokens(source: ModelSource) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from core_lightning.peers.sampling.settings import ServerSettings
 
@@ -17,6 +17,15 @@ SamplingWeights = Literal["own", "dense", "half"]
 
 #: Projections of attention and feed-forward, as in the published recipe.
 ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+#: What :meth:`apply_chat_template` is called with here, or would read as a setting of its own.
+TEMPLATE_ARGUMENTS = frozenset(
+    {
+        *("conversation", "messages", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message"),
+        *("padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"),
+        *("tokenizer_kwargs", "sanitize_control_tokens", "strftime_now"),
+    }
+)
 
 
 def _require(condition: bool, message: str) -> None:
@@ -134,6 +143,8 @@ class PeerConfig:
     """Learning rate of this peer's parameter group; unset, the optimizer's own."""
     prompt_style: PromptStyle = "auto"
     """``chat`` uses the tokenizer's chat template, ``plain`` a text prompt; ``auto`` chats if there is a template."""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the chat template, such as ``enable_thinking: false`` or ``reasoning_effort: low``."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     sampling_weights: SamplingWeights = "own"
@@ -157,6 +168,11 @@ class PeerConfig:
         _require(
             self.sampling_weights in get_args(SamplingWeights),
             f"sampling_weights is {self.sampling_weights!r}; choose own, dense or half",
+        )
+        taken = sorted(TEMPLATE_ARGUMENTS & self.chat_template_kwargs.keys())
+        _require(
+            not taken,
+            f"chat_template_kwargs sets {taken[0] if taken else ''!r}, which this library gives; leave it out",
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
         engine = self.generation.engine

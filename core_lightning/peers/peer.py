@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,8 @@ from core_lightning.peers.compute.head import LogitHead, half_head
 from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
 from core_lightning.peers.compute.time_steps import limit_time_steps
-from core_lightning.peers.config import PeerConfig
-from core_lightning.peers.encoding import encode_prompt, uses_chat
+from core_lightning.peers.config import GenerationSettings, PeerConfig
+from core_lightning.peers.encoding import PromptEncoder
 from core_lightning.peers.loading import (
     PeerSourceError,
     adapter_name,
@@ -80,7 +81,9 @@ class Peer(nn.Module):
         self.head = LogitHead.of(model)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.chats = uses_chat(self.tokenizer, config, name)
+        self.encoder = PromptEncoder(self.tokenizer, config, name)
+        self.chats = self.encoder.chats
+        self._next_question: str | None = None
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         self._check_head()
@@ -168,16 +171,42 @@ class Peer(nn.Module):
     # --- rollout ------------------------------------------------------------------------------------------------------
 
     def encode(self, prompt: Prompt) -> list[int]:
-        """Token ids of a prompt, through the chat template if this peer chats."""
-        return encode_prompt(self.tokenizer, prompt, self.chats)
+        """Token ids of a prompt, through the chat template if this peer chats; see :class:`PromptEncoder`."""
+        return self.encoder.encode(prompt)
+
+    def end_at(self, mark: str | None) -> None:
+        """End plain completions at this string, too: where a base model goes on with a question of its own."""
+        self._next_question = None if self.chats else mark
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """How this peer samples, with every string that ends its completions."""
+        settings, mark = self.config.generation, self._next_question
+        if mark is None or any(stop in mark for stop in settings.stop):  # then its own stop is met first
+            return settings
+        return replace(settings, stop=[*settings.stop, mark])
+
+    def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
+        """Somebody else's completion as this peer would have written it behind a prompt.
+
+        It ends where this peer's would have been stopped, and its think block is marked in this peer's way.
+        """
+        return self._to_stop(self.encoder.in_own_words(text, prompt_ids))
 
     def encode_completion(self, text: str) -> list[int]:
-        """Token ids of somebody else's completion as this peer would write it, its end included."""
-        ids = list(self.tokenizer(text + self._ending(), add_special_tokens=False)["input_ids"])
-        return ids if self.config.generation.stop else [*ids, self._end_id()]
+        """Token ids of somebody else's completion as this peer would write it, its end included.
 
-    def _ending(self) -> str:
-        return self.config.generation.stop[0] if self.config.generation.stop else ""
+        The text is cut at this peer's own stop, and an end mark that is written out in it stays text.
+
+        Returns:
+            The ids; none where nothing stands before the stop.
+        """
+        text = self._to_stop(text)
+        if not text.strip():
+            return []
+        if self.config.generation.stop:
+            return self.encoder.completion(text + self.config.generation.stop[0])
+        return [*self.encoder.completion(text), self._end_id()]
 
     def _end_id(self) -> int:
         if self.chats and (end := turn_end_id(self.tokenizer)) is not None:
@@ -191,23 +220,25 @@ class Peer(nn.Module):
 
     def cut(self, text: str, tokens: int) -> str:
         """The text's longest beginning of at most so many tokens."""
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        if len(encoded["input_ids"]) <= tokens:
-            return text
-        return "" if tokens < 1 else text[: encoded["offset_mapping"][tokens - 1][1]]
+        return self.encoder.text.cut(text, tokens)
 
     def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
-        """Completions of every prompt, one per seed, in one batched call."""
+        """Completions of every prompt, one per seed, in one batched call.
+
+        A completion's text begins with the mark of the think block its prompt ended in: one that breaks off inside
+        the block has no answer.
+        """
         self._set_mode(training=False)
         state = [p._version for p in self.adapter_parameters().values()]  # counts changes in place
         if state != self._synced:
             self.engine.sync(self.save_adapter)
             self._synced = state
         with self.policy(), self.sampling_weights():
-            sampled = self.engine.sample(prompts, seeds, self.config.generation)
+            sampled = self.engine.sample(prompts, seeds, self.generation)
+        opened = [self.encoder.opened(prompt) for prompt in prompts]
         return [
-            [Completion(s.token_ids, self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
-            for group in sampled
+            [Completion(s.token_ids, mark + self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
+            for mark, group in zip(opened, sampled, strict=True)
         ]
 
     def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
@@ -220,7 +251,10 @@ class Peer(nn.Module):
             skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
-        cuts = [i for s in self.config.generation.stop if (i := text.find(s)) >= 0]
+        return self._to_stop(text)
+
+    def _to_stop(self, text: str) -> str:
+        cuts = [i for s in self.generation.stop if (i := text.find(s)) >= 0]
         return text[: min(cuts)] if cuts else text
 
     # --- scoring ------------------------------------------------------------------------------------------------------

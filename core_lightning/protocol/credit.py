@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core_lightning.answers import extract_answer
 from core_lightning.protocol.rounds import known_reward
-from core_lightning.records import Group, Trace
+from core_lightning.records import AnswerKind, Group, Trace
 
 CreditMode = Literal["hinted", "cold", "both", "peer_trace", "own_trace", "adaptive"]
 
@@ -93,6 +94,7 @@ def assign_credit(
     settings: CreditSettings,
     encode_completion: Callable[[str], list[int]],
     *,
+    own_words: Callable[[str, list[int]], str] = lambda text, prompt_ids: text,
     rescue_rate: float = 1.0,
     max_tokens: int | None = None,
     drop: Callable[[Trace], bool] = lambda trace: False,
@@ -104,6 +106,8 @@ def assign_credit(
         peer: Whose examples.
         settings: What a rescue teaches.
         encode_completion: The peer's own token ids of somebody else's completion, end included.
+        own_words: Somebody else's completion as the peer would have written it behind these prompt ids: cut at the peer's
+            own stop. One that has lost its answer by that is not imitated.
         rescue_rate: The peer's running rescue rate, which ``adaptive`` looks at.
         max_tokens: Longest trace of somebody else that is imitated, in the peer's tokens; a longer one need not fit
             its context behind the prompt, and the next best teacher takes its place.
@@ -123,14 +127,21 @@ def assign_credit(
                 examples.append(_imitate(cold[0].prompt_ids, trace.token_ids, settings, trace.sampled_logprobs))
         if mode == "peer_trace" and group.failed_cold(peer):
             teachers = [t for t in group.of(round="cold") if t.correct and t.peer != peer]
-            encoded = (encode_completion(t.text) for t in _best_first(teachers))
-            fitting = next((ids for ids in encoded if max_tokens is None or len(ids) <= max_tokens), None)
+            prompt_ids, kind = cold[0].prompt_ids, group.problem.kind
+            texts = [(t, own_words(t.text, prompt_ids)) for t in _best_first(teachers)]
+            whole = (text for t, text in texts if text == t.text or _same_answer(t, text, kind))
+            encoded = (encode_completion(text) for text in whole)
+            fitting = next((ids for ids in encoded if ids and (max_tokens is None or len(ids) <= max_tokens)), None)
             if fitting is not None:
                 examples.append(_imitate(cold[0].prompt_ids, fitting, settings))
         if mode == "own_trace":
             for own in _best_first([t for t in cold if t.correct])[:1]:
                 examples.append(_imitate(own.prompt_ids, own.token_ids, settings))
     return examples
+
+
+def _same_answer(trace: Trace, text: str, kind: AnswerKind) -> bool:
+    return extract_answer(text, kind) == trace.answer
 
 
 def _policy(trace: Trace, settings: CreditSettings) -> Example:

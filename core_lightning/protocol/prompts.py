@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import Literal
 
@@ -34,11 +35,56 @@ class Shot:
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """One prompt in both forms; a peer with a chat template takes the messages, one without takes the text."""
+class Filled:
+    """A text with texts from outside in it: a question from the data, a hint from a peer.
 
-    messages: tuple[Mapping[str, str], ...]
-    text: str
+    The settings' own words are read as they are, control tokens included. A text from outside must stay text whatever
+    stands in it, so it is known where each one lies.
+    """
+
+    parts: tuple[str, ...]
+    """The settings' words and texts from outside in turn; the first and the last are the settings'."""
+
+    def __str__(self) -> str:
+        return "".join(self.parts)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The texts from outside, in order."""
+        return self.parts[1::2]
+
+    def around(self, given: Iterable[str]) -> str:
+        """The settings' words with other texts in the places of those from outside."""
+        others = iter(given)
+        return "".join(next(others) if i % 2 else part for i, part in enumerate(self.parts))
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: Filled
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt in both forms; a peer with a chat template takes the turns, one without takes the plain text."""
+
+    turns: tuple[Turn, ...]
+    plain: Filled
+    date: str | None = None
+    """Today, for chat templates that write it."""
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The turns as a chat template reads them."""
+        return [{"role": turn.role, "content": str(turn.content)} for turn in self.turns]
+
+    @property
+    def text(self) -> str:
+        """The plain text."""
+        return str(self.plain)
 
 
 @dataclass(frozen=True)
@@ -64,6 +110,11 @@ class PromptSettings:
     """Rescue prompt of a peer without a chat template."""
     shots: list[Shot] = field(default_factory=list)
     """Worked examples before every question."""
+    stop_at_next: bool = True
+    """Plain prompts end a completion where the peer goes on with a question of its own: at a new line with the mark that
+    ``text`` puts before a question, "Question:" as it stands. Its answer to that one is not an answer to this one."""
+    date: str | None = None
+    """Today for chat templates that write it, as "2026-01-31"; unset, the day the run began, also after a resume."""
 
     def __post_init__(self) -> None:
         if self.form not in ("plain", "multi_strategy"):
@@ -71,7 +122,8 @@ class PromptSettings:
         for name, needed in (("chat", False), ("chat_hinted", True), ("text", False), ("text_hinted", True)):
             template = getattr(self, name)
             try:
-                fields = {f for _, f, _, _ in Formatter().parse(template) if f is not None}
+                places = [place[1:] for place in Formatter().parse(template) if place[1] is not None]
+                fields = {f"{f}{'!' + how if how else ''}{':' + form if form else ''}" for f, form, how in places}
             except ValueError as error:
                 raise ValueError(f"prompt.{name} is no template ({error}); write a literal brace twice") from None
             allowed = {"question", "instruction"} | ({"hint"} if needed else set())
@@ -83,21 +135,38 @@ class PromptSettings:
             required = {"question"} | ({"hint"} if needed else set())
             if required - fields:
                 raise ValueError(f"prompt.{name} lacks {{{sorted(required - fields)[0]}}}; add it")
+        if self.date is not None:
+            try:
+                datetime.date.fromisoformat(self.date)
+            except (TypeError, ValueError):
+                raise ValueError(f"prompt.date is {self.date!r}; write a day as 2026-01-31, or leave it out") from None
+
+    @property
+    def next_question(self) -> str | None:
+        """How a plain prompt's next question would begin: a new line with the mark before a question, if there is one."""
+        mark = self.text.partition("{question}")[0].replace("{{", "{").replace("}}", "}").strip().split("\n")[0].strip()
+        return f"\n{mark}" if self.stop_at_next and mark and "{instruction}" not in mark else None
+
+    def dated(self, day: str | None = None) -> PromptSettings:
+        """These settings with a day in them, today if none is given; one that was set stays."""
+        return self if self.date is not None else replace(self, date=day or datetime.date.today().isoformat())
 
     def render(self, problem: Problem, hint: str | None = None) -> Prompt:
         """The prompt of one problem, with the hint in it if there is one."""
         instruction = self._instruction(problem.kind)
-        messages: list[Mapping[str, str]] = [{"role": "system", "content": self.system}] if self.system else []
-        text = ""
+        turns = [Turn("system", Filled((self.system,)))] if self.system else []
+        before = ""
         for shot in self.shots:
             shown = shot.hint if hint is not None else None
-            messages += [
-                {"role": "user", "content": self._fill("chat", shot.question, instruction, shown)},
-                {"role": "assistant", "content": shot.completion.strip()},
+            example = self._fill("chat", shot.question, instruction, shown)
+            turns += [
+                Turn("user", Filled((str(example),))),  # a worked example stands in the settings
+                Turn("assistant", Filled((shot.completion.strip(),))),
             ]
-            text += self._fill("text", shot.question, instruction, shown) + shot.completion + "\n\n"
-        messages.append({"role": "user", "content": self._fill("chat", problem.question, instruction, hint)})
-        return Prompt(tuple(messages), text + self._fill("text", problem.question, instruction, hint))
+            before += f"{self._fill('text', shot.question, instruction, shown)}{shot.completion}\n\n"
+        turns.append(Turn("user", self._fill("chat", problem.question, instruction, hint)))
+        first, *rest = self._fill("text", problem.question, instruction, hint).parts
+        return Prompt(tuple(turns), Filled((before + first, *rest)), self.date)
 
     def _instruction(self, kind: AnswerKind) -> str:
         if self.instruction is not None:
@@ -105,7 +174,11 @@ class PromptSettings:
         plain = INSTRUCTIONS["math" if kind == "auto" else kind]
         return MULTI_STRATEGY.format(instruction=plain) if self.form == "multi_strategy" else plain
 
-    def _fill(self, name: str, question: str, instruction: str, hint: str | None) -> str:
-        if hint is None:
-            return getattr(self, name).format(question=question, instruction=instruction)
-        return getattr(self, f"{name}_hinted").format(question=question, instruction=instruction, hint=hint)
+    def _fill(self, name: str, question: str, instruction: str, hint: str | None) -> Filled:
+        template = getattr(self, name if hint is None else f"{name}_hinted")
+        parts = [""]
+        for words, place, _, _ in Formatter().parse(template):
+            parts[-1] += words + (instruction if place == "instruction" else "")
+            if place in ("question", "hint"):
+                parts += [question if place == "question" else hint or "", ""]
+        return Filled(tuple(parts))

@@ -107,7 +107,18 @@ def test_the_embedded_pair_is_the_quickstarts():
 
 
 def test_legs_of_an_animal_are_the_answer_over_their_number(capsys):
-    known = {"dog": 4, "ant": 6, "human": 2, "snake": 0, "spider": 8, "crab": 10, "cat": 4, "lion": 4, "bee": 6, "wasp": 6}
+    known = {
+        "dog": 4,
+        "ant": 6,
+        "human": 2,
+        "snake": 0,
+        "spider": 8,
+        "crab": 10,
+        "cat": 4,
+        "lion": 4,
+        "bee": 6,
+        "wasp": 6,
+    }
     found = 0
     for problem in PAIRS["words"].data().splits["test"]:
         animal = problem.question.rsplit("have ", 1)[1].strip(" ?\n").split(" ", 1)[1]

@@ -23,7 +23,13 @@ class Scored:
 
 
 def make_peer(
-    folder: Path, name: str = "a", *, base: Peer | None = None, wake: bool = True, device: str = "cpu", **options: object
+    folder: Path,
+    name: str = "a",
+    *,
+    base: Peer | None = None,
+    wake: bool = True,
+    device: str = "cpu",
+    **options: object,
 ) -> Peer:
     """A peer in float32 with an adapter that does something, as after some training."""
     options = {

@@ -31,7 +31,9 @@ def on_gpu(folder: Path, **options: object) -> Peer:
 def traces(peer: Peer) -> Traces:
     """What a peer samples, and the log-probabilities it noted."""
     sampled = peer.sample(PROMPTS, SEEDS)
-    return [(Scored(p, c.token_ids), c.logprobs or []) for p, group in zip(PROMPTS, sampled, strict=True) for c in group]
+    return [
+        (Scored(p, c.token_ids), c.logprobs or []) for p, group in zip(PROMPTS, sampled, strict=True) for c in group
+    ]
 
 
 def assert_same_traces(peer: Peer, ones: Traces, others: Traces) -> None:
@@ -120,7 +122,11 @@ def test_recorded_steps_are_those_of_the_loop(
     replays: list[int] = []
     replay = torch.cuda.CUDAGraph.replay
     monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: replays.append(1) or replay(graph))
-    options = {"quantization": quantization, "sampling_weights": copies, "lora": LoraSettings(r=4, targets="all-linear")}
+    options = {
+        "quantization": quantization,
+        "sampling_weights": copies,
+        "lora": LoraSettings(r=4, targets="all-linear"),
+    }
     settings = GenerationSettings(max_new_tokens=40, temperature=1.5)
     recorded = traces(on_gpu(tiny_folder(kind), generation=settings, **options))
     # Windows of eight columns: their layers forget, and no recording fits.

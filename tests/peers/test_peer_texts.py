@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 import tiny
 from core_lightning.answers import extract_answer
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.protocol.prompts import Prompt, PromptSettings
+from core_lightning.peers.sampling.native import meets_stop
+from core_lightning.protocol.prompts import Filled, Prompt, PromptSettings, Turn
 from core_lightning.records import Problem
 from naive import make_peer
 
@@ -44,7 +45,7 @@ def test_a_peer_without_template_reads_the_text(plain: Peer) -> None:
 
 def test_the_style_can_be_chosen(llama_folder: Path) -> None:
     peer = make_peer(llama_folder, prompt_style="plain")
-    prompt = Prompt(({"role": "user", "content": "chat"},), "plain text")
+    prompt = Prompt((Turn("user", Filled(("chat",))),), Filled(("plain text",)))
     assert peer.tokenizer.decode(peer.encode(prompt)) == "plain text"
 
 
@@ -92,3 +93,60 @@ def test_room_is_what_the_context_or_the_setting_leaves(llama_folder: Path) -> N
 
     assert room(100, 1536) == 412  # of a context of 512
     assert room(100, 50) == 50
+
+
+def test_a_block_that_the_prompt_opens_and_nobody_closes_has_no_answer(tmp_path: Path) -> None:
+    folder = tiny.save_llama(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "<think>\n"
+    tokenizer.save_pretrained(folder)
+    peer = make_peer(folder)
+    prompt = peer.encode(PromptSettings().render(PROBLEM))
+    (completion,) = peer.sample([prompt], [[1]])[0]
+    assert completion.text == "<think>" + peer._text(completion.token_ids)
+    inside = "3 and 4, so the answer is 7"
+    assert extract_answer(inside, "number") == "7"
+    assert extract_answer(completion.text.partition(">")[0] + ">" + inside, "number") is None
+
+
+def test_an_end_mark_written_out_in_a_foreign_completion_is_text(chatting: Peer) -> None:
+    ids = chatting.encode_completion("7<end> and<eos> 8<|user|>")
+    assert [i for i in ids if i in chatting.stop_ids] == ids[-1:]
+    assert chatting.tokenizer.decode(ids) == "7<end> and<eos> 8<|user|><end>"
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "kept"),
+    [
+        (["\n"], "3 + 4 = 7\nQuestion: 1 + 1", "3 + 4 = 7"),
+        (["\n", "="], "3 + 4 = 7\n", "3 + 4 "),
+        ([], "3 + 4 = 7\nQuestion: 1 + 1", "3 + 4 = 7"),  # its own plain prompts stop there
+        (["\n"], "\n7", ""),
+    ],
+)
+def test_a_foreign_completion_ends_at_the_peers_own_stop(
+    neox_folder: Path, stop: list[str], text: str, kept: str
+) -> None:
+    peer = make_peer(neox_folder, generation=GenerationSettings(stop=stop))
+    peer.end_at(PromptSettings().next_question)
+    assert peer.in_own_words(text, []) == kept
+    ending = stop[0] if stop else peer.tokenizer.eos_token
+    assert peer.tokenizer.decode(peer.encode_completion(text)) == (kept + ending if kept else "")
+
+
+def test_a_plain_prompt_stops_where_the_peer_asks_the_next_question(neox_folder: Path, llama_folder: Path) -> None:
+    mark = PromptSettings().next_question
+    assert mark == "\nQuestion:"
+    peer = make_peer(neox_folder)
+    peer.end_at(mark)
+    tokens = [ids[0] for ids in peer.tokenizer(list("= 7\n\nQuestion: 1"), add_special_tokens=False)["input_ids"]]
+    assert peer._text(tokens) == "= 7\n"
+    assert meets_stop(tokens[:-2], peer.generation.stop, peer.tokenizer)
+    assert not meets_stop(tokens[:-3], peer.generation.stop, peer.tokenizer)
+    assert peer.generation.stop == [mark]
+    ended = make_peer(neox_folder, generation=GenerationSettings(stop=["\n"]))
+    ended.end_at(mark)  # which its own stop is met before
+    assert ended.generation.stop == ["\n"]
+    chatting = make_peer(llama_folder)
+    chatting.end_at(mark)
+    assert chatting.generation.stop == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
-from core_lightning.protocol.prompts import Prompt
+from core_lightning.protocol.prompts import Filled, Prompt, Turn
 from core_lightning.protocol.rounds import Completion, trace_seed
 from naive import Scored, alike_until, make_even, make_peer, naive_logprobs, naive_sample
 
@@ -39,7 +39,7 @@ def peer_of(tiny_folder: Callable[[str], Path]) -> Callable[[str], Peer]:
 
 
 def prompts_of(peer: Peer, texts: list[str] = TEXTS) -> list[list[int]]:
-    return [peer.encode(Prompt(({"role": "user", "content": text},), text)) for text in texts]
+    return [peer.encode(Prompt((Turn("user", Filled((text,))),), Filled((text,)))) for text in texts]
 
 
 def seeds_of(prompts: list[list[int]], k: int = 2) -> list[list[int]]:

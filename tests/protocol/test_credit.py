@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -203,3 +203,24 @@ def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> No
     with pytest.raises(ValueError, match=r".") as error:
         CreditSettings(**change)  # type: ignore[arg-type]
     assert named in str(error.value)
+
+
+def test_a_trace_that_loses_its_answer_at_the_peers_own_stop_is_not_imitated() -> None:
+    better, worse = trace("b", "cold", 0, True, reward=2.0), trace("b", "cold", 1, True, reward=1.0)
+    better.text, worse.text = "Let me think.\nIt is 12.\n\\boxed{12}", "6 + 6 = 12\nsurely"
+    better.answer = worse.answer = "12"
+    group = Group(problem(), [trace("a", "cold", 0, False), better, worse])
+    seen: list[str] = []
+
+    def encode(text: str) -> list[int]:
+        seen.append(text)
+        return [7] if text else []
+
+    def imitated(own_words: Callable[[str, list[int]], str]) -> list[Example]:
+        seen.clear()
+        examples = assign_credit([group], "a", CreditSettings("peer_trace"), encode, own_words=own_words)
+        return [e for e in examples if e.imitate]
+
+    assert len(imitated(lambda text, prompt: text.split("\n")[0])) == 1
+    assert seen == ["6 + 6 = 12"]
+    assert imitated(lambda text, prompt: "") == []

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import datetime
+from typing import Any
+
 import pytest
 
 from core_lightning.answers import extract_answer, is_correct
@@ -92,6 +95,7 @@ def test_the_instruction_can_be_replaced() -> None:
         ({"text": "{question} \\boxed{}"}, "write a literal brace twice"),
         ({"text": "{question} {"}, "write a literal brace twice"),
         ({"text": "{question.id}"}, "prompt.text has the unknown field {question.id}"),
+        ({"text": "{question!r}"}, "prompt.text has the unknown field {question!r}"),
     ],
 )
 def test_wrong_templates_are_refused_with_one_line(change: dict[str, str], named: str) -> None:
@@ -103,3 +107,33 @@ def test_wrong_templates_are_refused_with_one_line(change: dict[str, str], named
 
 def test_a_literal_brace_is_written_twice() -> None:
     assert PromptSettings(text="{question} \\boxed{{}}").render(PROBLEM).text == "What is {x} + 4 ? \\boxed{}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "mark"),
+    [
+        ({}, "\nQuestion:"),
+        ({"text": "Q:{question}\nA:"}, "\nQ:"),
+        ({"text": "# Task\n\nProblem: {question}"}, "\n# Task"),
+        ({"text": "{question}\nA:"}, None),
+        ({"text": "{instruction} Q: {question}\nA:"}, None),
+        ({"stop_at_next": False}, None),
+    ],
+)
+def test_the_mark_of_the_next_question(settings: dict[str, Any], mark: str | None) -> None:
+    assert PromptSettings(**settings).next_question == mark
+
+
+def test_texts_from_outside_are_known_by_their_places() -> None:
+    prompt = PromptSettings(shots=[Shot("1 + 1", " 2")], system="Be brief.").render(PROBLEM, "add")
+    assert [turn.content.given for turn in prompt.turns] == [(), (), (), ("What is {x} + 4 ?", "add")]
+    assert prompt.plain.given == ("What is {x} + 4 ?", "add")
+    assert prompt.plain.around(["", ""]) == prompt.text.replace("What is {x} + 4 ?", "").replace("add", "")
+
+
+def test_a_day_that_was_set_stays() -> None:
+    assert PromptSettings(date="2026-01-31").dated("2027-01-01").date == "2026-01-31"
+    assert PromptSettings().dated("2027-01-01").date == "2027-01-01"
+    assert PromptSettings().dated().date == datetime.date.today().isoformat()
+    with pytest.raises(ValueError, match=r"prompt\.date is 'yesterday'"):
+        PromptSettings(date="yesterday")
