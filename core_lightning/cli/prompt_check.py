@@ -33,8 +33,9 @@ class Reader:
         source = resolve(config.model, config.revision)
         self.name = name
         self.tokenizer: Any = load_tokenizer(source)
-        self.encoder = PromptEncoder(self.tokenizer, config, name)
-        context, new = context_tokens(source), config.generation.max_new_tokens
+        shape = text_config(source)
+        self.encoder = PromptEncoder(self.tokenizer, config, name, getattr(shape, "vocab_size", None))
+        context, new = getattr(shape, "max_position_embeddings", None), config.generation.max_new_tokens
         self.room = config.generation.room(context)
         self.mend = f"raise peers.{name}.generation.max_prompt_tokens"
         if self.room < config.generation.max_prompt_tokens:
@@ -50,8 +51,8 @@ class Reader:
         return self.encoder.encode(prompts.render(problem, hint))
 
 
-def context_tokens(source: ModelSource) -> int | None:
-    """Positions a model was made for; None where its configuration does not say."""
+def text_config(source: ModelSource) -> Any:
+    """Configuration of a model's language part: positions it was made for, size of its vocabulary."""
     from transformers import AutoConfig
 
     try:
@@ -61,7 +62,7 @@ def context_tokens(source: ModelSource) -> int | None:
     except Exception as error:  # the tokenizer was read from the same place, so the file itself is at fault
         reason = " ".join(str(error).split())[:200]
         raise PeerSourceError(f"model {source.name_or_path!r}: its config.json cannot be read ({reason})") from error
-    return getattr(settings.get_text_config(), "max_position_embeddings", None)
+    return settings.get_text_config()
 
 
 def check_room(

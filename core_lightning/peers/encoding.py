@@ -31,6 +31,7 @@ class PromptEncoder:
         tokenizer: The peer's.
         config: Its settings.
         name: Its name, for messages.
+        rows: Tokens the model has an embedding of, if that is known.
 
     Attributes:
         chats: The peer reads chat messages, not plain text.
@@ -39,7 +40,13 @@ class PromptEncoder:
         PeerSourceError: Chat is asked for and the tokenizer has no template, or a template argument is not one of its.
     """
 
-    def __init__(self, tokenizer: Any, config: PeerConfig, name: str) -> None:
+    def __init__(self, tokenizer: Any, config: PeerConfig, name: str, rows: int | None = None) -> None:
+        self.rows = rows
+        if rows is not None and tokenizer.vocab_size > rows:
+            raise PeerSourceError(
+                f"peer {name!r}: the tokenizer of {config.model} has {tokenizer.vocab_size} tokens and the model {rows} "
+                "embeddings; give the tokenizer that belongs to it"
+            )
         self.tokenizer = tokenizer
         self.config = config
         self.name = name
@@ -78,7 +85,7 @@ class PromptEncoder:
             filled = _STAND_IN.sub(lambda place: safe[int(place[1])], frame)  # noqa: B023
             ids = self.text.ids(filled, add_special_tokens=not self.chats)
             if self.text.control(ids) == control:
-                return ids
+                return self._known(ids)
         raise PeerSourceError(
             f"peer {self.name!r}: the tokenizer of {self.config.model} makes control tokens out of the plain text "
             f"{' '.join(given)[:60]!r}; leave the problem out"
@@ -86,7 +93,7 @@ class PromptEncoder:
 
     def completion(self, text: str) -> list[int]:
         """Token ids of a completion by somebody else: marks of think blocks are alive in it, all other marks are text."""
-        return self.text.ids(self.text.broken(text, alive=self._think))
+        return self._known(self.text.ids(self.text.broken(text, alive=self._think)))
 
     def opened(self, prompt_ids: Sequence[int]) -> str:
         """The mark of the think block that a prompt ends in, "" where it ends in none: the completion goes on inside."""
@@ -114,6 +121,16 @@ class PromptEncoder:
         """Marks of think blocks that the tokenizer or the template knows."""
         known = set(self.text.marks) | set(self.tokenizer.get_added_vocab())
         return {mark for pair in THINK.items() for mark in pair if mark in known or mark in self.template}
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The ids, all of which the model has an embedding of."""
+        if self.rows is not None and ids and max(ids) >= self.rows:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise PeerSourceError(
+                f"peer {self.name!r}: the tokenizer of {self.config.model} uses the token {token!r}, which the model has no "
+                "embedding of; give the tokenizer that belongs to it"
+            )
+        return ids
 
     def _frame(self, prompt: Prompt, texts: Sequence[Filled]) -> tuple[str, list[int]]:
         """The rendered prompt with stand-ins for texts from outside, and the control tokens it has."""

@@ -32,12 +32,22 @@ def compute_dtype(config: PeerConfig, device: torch.device) -> torch.dtype:
 
 
 def load_tokenizer(source: ModelSource) -> Any:
-    """The tokenizer of a base model, with a padding token."""
+    """The tokenizer of a base model, with a padding token.
+
+    Raises:
+        PeerSourceError: It cannot be read, or has neither a padding nor an end token.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = converted_tokenizer(source.name_or_path)
     if tokenizer is None:
-        tokenizer = _from_hub(AutoTokenizer.from_pretrained, source)
+        # Where mistral-common is installed, its own class would be chosen, which has neither templates nor offsets.
+        tokenizer = _from_hub(AutoTokenizer.from_pretrained, source, mistral_format=False)
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
+        raise PeerSourceError(
+            f"model {source.name_or_path!r}: its tokenizer has neither a padding nor an end token; name one of them in its "
+            "tokenizer_config.json"
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -81,7 +81,7 @@ class Peer(nn.Module):
         self.head = LogitHead.of(model)
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.encoder = PromptEncoder(self.tokenizer, config, name)
+        self.encoder = PromptEncoder(self.tokenizer, config, name, model.get_input_embeddings().weight.shape[0])
         self.chats = self.encoder.chats
         self._next_question: str | None = None
         if not self.adapter_parameters():

@@ -217,3 +217,16 @@ def test_a_block_that_the_prompt_opens_belongs_to_the_completion() -> None:
     assert chatml.in_own_words("[THINK]3[/THINK]7", outside) == "<think>3</think>7"
     mistral = encoder_of(FAMILIES["mistral"])
     assert mistral.in_own_words("<think>3</think>7", mistral.encode(prompt)) == "[THINK]3[/THINK]7"
+
+
+def test_a_tokenizer_of_another_model_is_refused() -> None:
+    tokenizer = FAMILIES["chatml"].tokenizer()
+    with pytest.raises(PeerSourceError, match="has 94 tokens and the model 50 embeddings"):
+        PromptEncoder(tokenizer, PeerConfig("org/model"), "a", rows=50)
+    prompt = PromptSettings().render(Problem("p", "3 + 4", "7"))
+    rows = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    with pytest.raises(PeerSourceError, match="which the model has no embedding of"):
+        PromptEncoder(tokenizer, PeerConfig("org/model"), "a", rows=rows).encode(prompt)
+    # Tokens beyond the embeddings that are never written harm nobody, such as the image token of a text-only Gemma.
+    plain = PromptEncoder(tokenizer, PeerConfig("org/model", prompt_style="plain"), "a", rows=rows)
+    assert max(plain.encode(prompt)) < rows
