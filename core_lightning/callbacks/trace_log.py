@@ -47,7 +47,8 @@ class TraceLog(Callback):
         path = _path(trainer)
         path.parent.mkdir(parents=True, exist_ok=True)
         # Closed after every step, so that a run that is killed loses no finished one.
-        with path.open("a", encoding="utf-8") as file:
+        # Half a surrogate pair, which UTF-8 has no bytes for, is then written as JSON escapes it.
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             for group in record.groups:
                 for line in trace_lines(group, record.step, self.questions):
                     file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")

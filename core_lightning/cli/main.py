@@ -42,6 +42,7 @@ from core_lightning.cli.quiet import quiet_others
 from core_lightning.data import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
+from core_lightning.report.visible import visible
 
 #: Errors of parsing are raised, so that main() can put them in one line.
 _PARSER = {
@@ -165,5 +166,5 @@ def main(args: ArgsType = None) -> None:
     except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException) as error:
         if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        print(f"error: {visible(one_line(error))}", file=sys.stderr)
         raise SystemExit(2) from None

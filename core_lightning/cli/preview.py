@@ -12,6 +12,7 @@ from core_lightning.peers.config import PeerConfig
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Problem
+from core_lightning.report.visible import visible
 
 #: Stands where the teacher's derivation will be.
 HINT = "<the teacher's derivation, its final answer removed>"
@@ -33,7 +34,7 @@ class CoreTrainer(Trainer):
         data.setup()
         check_room(data.splits, module.peer_configs, module.prompt)
         for text in render(data.splits["train"][:problems], module.peer_configs, module.prompt, module.rounds):
-            print(text)
+            print(visible(text))
 
 
 def render(

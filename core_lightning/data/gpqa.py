@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from core_lightning.data.choices import LETTERS, render_choices
 from core_lightning.data.errors import DataError
 from core_lightning.data.hub import HubDataModule, Row
 from core_lightning.data.splits import Split
@@ -13,7 +14,6 @@ from core_lightning.records import Problem
 
 Subset = Literal["main", "diamond", "extended"]
 _OPTIONS = ["Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
-LETTERS = "ABCD"
 
 
 class GPQA(HubDataModule):
@@ -59,16 +59,3 @@ class GPQA(HubDataModule):
             choices=tuple(options[i] for i in order),
             metadata={"subject": str(row["Subdomain"]), "option_order": "".join(map(str, order))},
         )
-
-
-def render_choices(question: str, options: Sequence[str]) -> str:
-    """The question with its options below it, one a line.
-
-    >>> print(render_choices("Even?", ["3", "4"]))
-    Even?
-    <BLANKLINE>
-    A) 3
-    B) 4
-    """
-    lines = [f"{letter}) {option}" for letter, option in zip(LETTERS, options, strict=False)]
-    return "\n".join([question, "", *lines])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
+from core_lightning.data.choices import LETTERS, bare_options, gold_letter, render_choices, shows_options
 from core_lightning.data.errors import DataError
+from core_lightning.data.files import Rows, as_text, read_csv, read_json_lines, read_parquet
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.records import AnswerKind, Problem
@@ -23,10 +26,14 @@ class Table(RescueDataModule):
         path: The training problems; validation and test are carved from them where they have no file of their own.
         val_path: The validation problems.
         test_path: The test problems.
-        columns: Which column holds ``id``, ``question`` and ``answer``, where it is named otherwise. A file without an
-            id column gets ids made of its name and the line.
-        kind: How answers are extracted and compared: ``number``, ``math``, ``choice`` (a letter), ``text`` or ``auto``.
-        chance: Probability that a blind guess is right, for multiple choice.
+        columns: Which column holds ``id``, ``question``, ``answer`` and ``choices``, where it is named otherwise. The
+            question may be a template of several columns, as ``"{passage}\\n\\n{question}"``. ``choices`` is a column with
+            a list (in CSV as JSON), or a list of columns with an option each; the answer is then a letter, or the text of
+            an option. A file without an id column gets ids made of its name and the line; ids that stand in two files
+            get the name of their split before them.
+        kind: How answers are extracted and compared: ``number``, ``math``, ``choice`` (a letter), ``text`` or ``auto``;
+            always ``choice`` with ``columns.choices``.
+        chance: Probability that a blind guess is right; None for 1 / number of options, 0 without options.
     """
 
     def __init__(
@@ -34,9 +41,9 @@ class Table(RescueDataModule):
         path: str,
         val_path: str | None = None,
         test_path: str | None = None,
-        columns: dict[str, str] | None = None,
+        columns: dict[str, str | list[str]] | None = None,
         kind: AnswerKind = "auto",
-        chance: float = 0.0,
+        chance: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -45,24 +52,48 @@ class Table(RescueDataModule):
         for file in self.paths.values():
             if not file.is_file():
                 raise DataError(f"{file} is not there; correct data.path, data.val_path or data.test_path")
-        if unknown := set(columns or ()) - set(_FIELDS):
+        known = (*_FIELDS, "choices")
+        if unknown := set(columns or ()) - set(known):
             raise DataError(
-                f"data.columns maps {', '.join(_FIELDS)} to column names, and knows no {sorted(unknown)[0]!r}"
+                f"data.columns maps {', '.join(known)} to column names, and knows no {sorted(unknown)[0]!r}"
             )
-        self.columns = dict(zip(_FIELDS, _FIELDS, strict=True)) | (columns or {})
-        self.kind = kind
+        given = dict(columns or {})
+        self.choices = given.pop("choices", None)
+        if wrong := [name for name, column in given.items() if not isinstance(column, str)]:
+            raise DataError(
+                f"data.columns.{wrong[0]} is a list; give one column, or for the question a template of several"
+            )
+        self.columns: dict[str, str] = dict(zip(_FIELDS, _FIELDS, strict=True)) | given  # type: ignore[operator]
+        if self.choices is not None and kind not in ("auto", "choice"):
+            raise DataError(
+                f"data.kind is {kind}, but data.columns.choices makes every answer a letter; leave kind out"
+            )
+        if chance is not None and not 0 <= chance <= 1:
+            raise DataError(f"data.chance is {chance}; set it in [0, 1] or leave it out")
+        self.kind: AnswerKind = kind if self.choices is None else "choice"
         self.guess = chance
 
     def load(self) -> Mapping[Split, Sequence[Problem]]:
         """One list for each file."""
         problems: dict[Split, list[Problem]] = {}
         for split, file in self.paths.items():
-            problems[split] = [self._problem(row, line, file) for line, row in self.read(file)]
+            lines: dict[str, int] = {}
+            problems[split] = []
+            for line, row in self.read(file):
+                problem = self._problem(row, line, file)
+                if (first := lines.setdefault(problem.id, line)) != line:
+                    raise DataError(
+                        f"{file}:{line}: id {problem.id!r} stands in line {first} already; ids must be unique in a file"
+                    )
+                problems[split].append(problem)
             if not problems[split]:
                 raise DataError(f"{file} is empty: it needs one row for each problem, with {', '.join(_FIELDS)}")
+        ids = [p.id for own in problems.values() for p in own]
+        if len(set(ids)) < len(ids):  # files that count from the same number, or have the same name in two folders
+            return {s: [replace(p, id=f"{s}/{p.id}") for p in own] for s, own in problems.items()}
         return problems
 
-    def read(self, file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def read(self, file: Path) -> Rows:
         """Rows with their line number (row number in Parquet), by the file's suffix."""
         readers = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
         if file.suffix not in readers:
@@ -72,89 +103,71 @@ class Table(RescueDataModule):
     def _problem(self, row: Mapping[str, Any], line: int, file: Path) -> Problem:
         where = f"{file}:{line}"
 
-        def text(name: str) -> str:
-            column = self.columns[name]
+        def text(column: str, field: str) -> str:
             if column not in row:
-                raise DataError(f"{where}: no {column!r} among {', '.join(row)}; map it with data.columns.{name}")
+                raise DataError(f"{where}: no {column!r} among {', '.join(row)}; map it with data.columns.{field}")
             if not (value := as_text(row[column], where)):
                 raise DataError(f"{where}: {column!r} is empty; fill it in or remove the row")
             return value
 
-        id = text("id") if self.columns["id"] in row else f"{file.stem}:{line}"
-        return Problem(id, text("question"), text("answer"), self.kind, source=file.stem, chance=self.guess)
+        id = text(self.columns["id"], "id") if self.columns["id"] in row else f"{file.stem}:{line}"
+        question, answer = self._question(text), text(self.columns["answer"], "answer")
+        if self.choices is None:
+            if self.kind == "choice" and not shows_options(question):
+                raise DataError(
+                    f"{where}: data.kind is choice, but the question shows no options A), B), ...; name their column as "
+                    "data.columns.choices"
+                )
+            return Problem(id, question, answer, self.kind, source=file.stem, chance=self.guess or 0.0)
+        options = self._options(row, where, text)
+        letter = gold_letter(answer, options)
+        if letter is None:
+            raise DataError(
+                f"{where}: the answer {answer[:40]!r} is neither a letter up to {LETTERS[len(options) - 1]} nor the text "
+                "of one option; correct the row"
+            )
+        chance = 1 / len(options) if self.guess is None else self.guess
+        gold = options[LETTERS.index(letter)]
+        shown = render_choices(question, options)
+        return Problem(id, shown, letter, "choice", source=file.stem, chance=chance, gold_option=gold)
+
+    def _question(self, text: Any) -> str:
+        template = self.columns["question"]
+        try:
+            fields = [(words, field) for words, field, _, _ in Formatter().parse(template)]
+        except ValueError:
+            fields = []
+        if not any(field for _, field in fields):
+            return text(template, "question")
+        return "".join(words + (text(field, "question") if field else "") for words, field in fields)
+
+    def _options(self, row: Mapping[str, Any], where: str, text: Any) -> list[str]:
+        if isinstance(self.choices, list):
+            options = [text(column, "choices") for column in self.choices]
+        else:
+            if self.choices not in row:
+                raise DataError(f"{where}: no {self.choices!r} among {', '.join(row)}; correct data.columns.choices")
+            listed = row[self.choices]
+            if isinstance(listed, str):
+                try:
+                    listed = json.loads(listed)
+                except ValueError:
+                    listed = None
+            if not isinstance(listed, list):
+                raise DataError(f"{where}: {self.choices!r} is no list of options; in CSV, write it as a JSON list")
+            options = [as_text(option, where) for option in listed]
+        options = bare_options(options)
+        if not 2 <= len(options) <= len(LETTERS) or not all(options) or len(set(options)) < len(options):
+            raise DataError(
+                f"{where}: expected 2 to {len(LETTERS)} different options that are not empty, got {len(options)}: "
+                f"{', '.join(options)[:60]}"
+            )
+        return options
 
 
 class JsonLines(Table):
     """A :class:`Table` of JSON lines, whatever the files' suffix: one object a line with ``id, question, answer``."""
 
-    def read(self, file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    def read(self, file: Path) -> Rows:
         """Objects with their line number."""
         return read_json_lines(file)
-
-
-def read_json_lines(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Objects of a JSON-lines file with their line number from 1; blank lines are skipped.
-
-    Raises:
-        DataError: Naming the line that is no JSON object.
-    """
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line.rstrip())
-                except json.JSONDecodeError as error:
-                    raise DataError(
-                        f"{file}:{number}: not JSON ({error.msg}, column {error.colno}); correct or remove the line"
-                    ) from error
-                if not isinstance(row, dict):
-                    raise DataError(f"{file}:{number}: expected a JSON object, got {line.strip()[:60]}")
-                yield number, row
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 text ({error.reason}); is it really JSON lines?") from error
-
-
-def read_csv(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows of a CSV file with a header, as text, with the number of the line each ends on.
-
-    Not through ``datasets``, which would turn the answer "007" into 7 and "NA" into nothing.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            for row in reader:
-                if None in row or None in row.values():
-                    raise DataError(
-                        f"{file}:{reader.line_num}: more or fewer fields than the header; quote texts with commas"
-                    )
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} cannot be read as CSV in UTF-8: {error}") from error
-
-
-def read_parquet(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """Rows of a Parquet file with their number from 1."""
-    from datasets import Dataset
-
-    try:
-        table = Dataset.from_parquet(str(file))
-    except Exception as error:  # datasets and pyarrow have no common base, and any failure here is a damaged file
-        raise DataError(f"{file} cannot be read as Parquet: {error.__cause__ or error}") from error
-    yield from enumerate(table, start=1)
-
-
-def as_text(value: object, where: str) -> str:
-    """A cell as text: 145.0 as "145", since a number column with a gap in it is read as floats; None as nothing.
-
-    Raises:
-        DataError: If the cell, which is at ``where``, is a list or an object.
-    """
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, str | bool | int | float):
-        return str(value).strip()
-    raise DataError(f"{where}: expected a text or a number, got {str(value)[:60]}")

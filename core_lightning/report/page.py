@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from core_lightning.report.plotting import RunData
 from core_lightning.report.rescue import Rescue, RescueCounts
 from core_lightning.report.style import STYLE
 from core_lightning.report.tables import Table, percent, sampled_k
+from core_lightning.report.visible import visible
 
 TITLES = {
     "learning": "Learning",
@@ -21,6 +22,11 @@ TITLES = {
     "rewards": "Rewards",
     "time": "Where the time went",
 }
+
+
+def escape(text: str) -> str:
+    """Foreign text as content or attribute of a page."""
+    return html.escape(visible(text))
 
 
 def render_report(

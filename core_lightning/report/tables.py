@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from core_lightning.report.evaluation import Evaluation, Figure, difference
 from core_lightning.report.rescue import Rescue
+from core_lightning.report.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -174,5 +175,5 @@ def to_rich(table: Table) -> RichTable:
         # Model text may hold square brackets, so cells are Text and never markup.
         drawn.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", no_wrap=False)
     for i, row in enumerate(table.rows):
-        drawn.add_row(*map(Text, row), style="bold" if i in table.emphasized else "")
+        drawn.add_row(*(Text(visible(cell)) for cell in row), style="bold" if i in table.emphasized else "")
     return drawn
