@@ -59,6 +59,8 @@ class HubDataModule(RescueDataModule):
         try:
             if self.path is None:
                 builder = load_dataset_builder(self.repo, config, revision=self.revision)
+                if type(builder).__module__.startswith("datasets.packaged_modules.cache"):
+                    builder = self._cached(builder, where)
                 builder.download_and_prepare()
                 self.commit = builder.hash
                 table = builder.as_dataset(split=split)
@@ -74,6 +76,28 @@ class HubDataModule(RescueDataModule):
                 f"{where}: no column {missing[0]!r} among {', '.join(table.column_names)}; is it the right data set?"
             )
         return [{column: "" if row[column] is None else row[column] for column in columns} for row in table]
+
+    def _cached(self, newest: Any, where: str) -> Any:
+        """The cached copy of the pinned revision: without the hub, ``datasets`` takes the newest of any revision."""
+        if self.revision is None or newest.hash == self.revision:
+            return newest
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise DataError(
+                f"{where}: the hub cannot be reached, and whether the cached copy ({newest.hash}) is data.revision "
+                f"{self.revision!r} cannot be known; pin that commit if it is, or give a local copy as data.path"
+            )
+        if not Path(newest.cache_dir).with_name(self.revision).is_dir():
+            raise DataError(
+                f"{where}: the hub cannot be reached, and the cache holds commit {newest.hash}, not data.revision "
+                f"{self.revision}; connect once, or give a local copy as data.path"
+            )
+        return type(newest)(
+            dataset_name=newest.dataset_name,
+            repo_id=newest.repo_id,
+            config_name=newest.config.name,
+            version=str(newest.config.version),
+            hash=self.revision,
+        )
 
 
 def local_files(path: Path, split: str, config: str | None = None) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,8 @@ from core_lightning.data.errors import DataError
 from core_lightning.data.loader import ProblemLoader, TrainLoader
 from core_lightning.data.splits import SPLITS, Split, assign_splits, near_duplicates, take
 from core_lightning.records import Problem
+
+_UNWRITABLE = re.compile("[\ud800-\udfff]")  # lone surrogates, which no tokenizer and no file takes
 
 
 def content_hash(problems: Iterable[Problem]) -> str:
@@ -132,8 +135,11 @@ class RescueDataModule(LightningDataModule):
 
     @cached_property
     def near_duplicates(self) -> list[tuple[str, str]]:
-        """(test id, train id) pairs of questions that share 90 % of their words, one at most for each test problem."""
-        return near_duplicates(self.splits["test"], self.splits["train"])
+        """(id, train id) pairs of validation and test questions that share 90 % of their words with a training one.
+
+        One pair at most for each question.
+        """
+        return near_duplicates([*self.splits["val"], *self.splits["test"]], self.splits["train"])
 
     @property
     def source(self) -> str:
@@ -156,7 +162,7 @@ class RescueDataModule(LightningDataModule):
             sizes = ", ".join(f"{len(problems)} {split}" for split, problems in self.splits.items())
             rank_zero_info(
                 f"{self.source}: {sizes}; {self.repeats_dropped} repeated questions dropped, "
-                f"{len(self.near_duplicates)} test questions have a near-duplicate in train"
+                f"{len(self.near_duplicates)} validation and test questions have a near-duplicate in train"
             )
 
     def train_dataloader(self) -> TrainLoader:
@@ -233,6 +239,11 @@ class RescueDataModule(LightningDataModule):
                 if not getattr(problem, field).strip():
                     raise DataError(
                         f"{self.source}: problem {problem.id!r} has an empty {field}; fill it in or remove it"
+                    )
+                if _UNWRITABLE.search(getattr(problem, field)):
+                    raise DataError(
+                        f"{self.source}: the {field} of problem {problem.id!a} holds half of a character, which is no "
+                        "text; correct or remove it"
                     )
         if not ids:
             raise DataError(f"{self.source} holds no problems")

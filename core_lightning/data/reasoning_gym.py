@@ -11,7 +11,7 @@ from typing import Any
 
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
-from core_lightning.data.splits import SPLITS, Split, hash_order, normalised
+from core_lightning.data.splits import SPLITS, Split, hash_order, normalised, twins
 from core_lightning.records import AnswerKind, Problem
 
 _PIECE = 100
@@ -58,14 +58,18 @@ class ReasoningGym(RescueDataModule):
             raise DataError(f"data.train_size must be at least 1, and no size negative, got {self.sizes}")
 
     def load(self) -> Mapping[Split, Sequence[Problem]]:
-        """Draw every task's share of all three splits, and deal them out in an order that only the seed decides."""
+        """Draw every task's share of all three splits, and deal them out in an order that only the seed decides.
+
+        Questions that differ in the order of their words only, such as a sum with its operands swapped, come to the same
+        split.
+        """
         shares = {split: _shares(self.tasks, size) for split, size in self.sizes.items()}
         problems: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
         for name, task in self.tasks.items():
             needed = sum(shares[split][name] for split in SPLITS)
-            pool = iter(hash_order(self._draw(name, task, needed), self.seed))
-            for split in SPLITS:
-                problems[split] += [next(pool) for _ in range(shares[split][name])]
+            sizes = {split: shares[split][name] for split in SPLITS}
+            for split, dealt in deal(hash_order(self._draw(name, task, needed), self.seed), sizes).items():
+                problems[split] += dealt
         return problems
 
     def _draw(self, name: str, task: Task, needed: int) -> list[Problem]:
@@ -103,6 +107,33 @@ class ReasoningGym(RescueDataModule):
                 raise DataError(f"data.tasks.{name}.config is refused by the task: {error}") from error
             for index in range(_PIECE):
                 yield items[index]
+
+
+def deal(problems: Sequence[Problem], sizes: Mapping[Split, int]) -> dict[Split, list[Problem]]:
+    """Deal problems to the splits in order, twins to the same one.
+
+    Args:
+        problems: As many as the sizes add up to.
+        sizes: Of each split. Where twins fill none of them exactly, the last ones are parted.
+    """
+    families: dict[tuple[str, ...], list[Problem]] = {}
+    for problem in problems:
+        families.setdefault(twins(problem.question), []).append(problem)
+    dealt: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
+    left = list(families.values())
+    for split in ("val", "test"):
+        rest = []
+        for family in left:
+            fits = len(dealt[split]) + len(family) <= sizes[split]
+            (dealt[split].extend if fits else rest.append)(family)  # type: ignore[operator]
+        left = rest
+    pool = [problem for family in left for problem in family]
+    for split in ("val", "test"):
+        missing = sizes[split] - len(dealt[split])
+        dealt[split] += pool[:missing]
+        pool = pool[missing:]
+    dealt["train"] = pool
+    return dealt
 
 
 def _shares(tasks: Mapping[str, Task], size: int) -> dict[str, int]:

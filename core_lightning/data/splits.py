@@ -21,6 +21,16 @@ def normalised(question: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
 
 
+def words(question: str) -> list[str]:
+    """The words and signs of a question, in order."""
+    return re.findall(r"\w+|[^\w\s]", normalised(question))
+
+
+def twins(question: str) -> tuple[str, ...]:
+    """What questions have in common that differ in the order of their words only, as 3 + 5 and 5 + 3 do."""
+    return tuple(sorted(words(question)))
+
+
 def hash_order(problems: Sequence[Problem], seed: int) -> list[Problem]:
     """Problems in an order that depends on the seed and their text only, not on where they stood in the source."""
     return sorted(problems, key=lambda p: (sha256(f"{seed}:{normalised(p.question)}".encode()).digest(), p.id))
@@ -83,14 +93,14 @@ def near_duplicates(
     sets that similar share one of the rarest ``size - ceil(threshold * size) + 1`` words of either, the only indexed.
 
     Args:
-        queries: Usually the test split.
+        queries: Usually the validation and test splits.
         corpus: Usually the train split.
         threshold: In (0, 1].
 
     Returns:
         ``(query id, corpus id)`` pairs, at most one for each query.
     """
-    bags = [frozenset(re.findall(r"\w+|[^\w\s]", normalised(p.question))) for p in (*corpus, *queries)]
+    bags = [frozenset(words(p.question)) for p in (*corpus, *queries)]
     frequency = Counter(word for bag in bags for word in bag)
 
     def prefix(bag: frozenset[str]) -> list[str]:

@@ -41,7 +41,12 @@ class AdvantageSettings:
         Raises:
             ValueError: A setting contradicts the objective, whose formula it is a part of.
         """
-        own: dict[str, Any] = {"normalize_std": True, "mask_no_signal": False, "mask_truncated": False, **objective.advantage}
+        own: dict[str, Any] = {
+            "normalize_std": True,
+            "mask_no_signal": False,
+            "mask_truncated": False,
+            **objective.advantage,
+        }
         for name, value in objective.advantage.items():
             if getattr(self, name) not in (None, value):
                 raise ValueError(

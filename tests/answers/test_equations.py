@@ -179,7 +179,12 @@ def test_equations_stand_as_written_and_in_order():
     assert false_equations(text) == ["12 = 7 + 6", "48/2=25"]
 
 
-SIGNS = {"+": ["+", " + "], "-": ["-", " - ", " − "], "*": ["*", " * ", " x ", "×", "·", r" \times ", r"\cdot "], "/": ["/", " ÷ "]}
+SIGNS = {
+    "+": ["+", " + "],
+    "-": ["-", " - ", " − "],
+    "*": ["*", " * ", " x ", "×", "·", r" \times ", r"\cdot "],
+    "/": ["/", " ÷ "],
+}
 
 
 def expression(draw: random.Random, depth: int = 3) -> tuple[str, str]:

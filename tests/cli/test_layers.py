@@ -73,7 +73,9 @@ def test_settings_after_a_switch_are_those_given(capsys: pytest.CaptureFixture[s
 
 
 def module(**settings: Any) -> SoloReasoningModule:
-    return SoloReasoningModule({"a": PeerConfig("nano/a", generation=GenerationSettings(max_new_tokens=77))}, **settings)
+    return SoloReasoningModule(
+        {"a": PeerConfig("nano/a", generation=GenerationSettings(max_new_tokens=77))}, **settings
+    )
 
 
 def test_the_other_half_of_an_objective_is_set_or_demanded() -> None:
@@ -84,9 +86,13 @@ def test_the_other_half_of_an_objective_is_set_or_demanded() -> None:
     assert module(objective=DrGRPO(max_tokens=5)).objective.max_tokens == 5  # type: ignore[attr-defined]
     masked = module(objective=DAPO()).advantage
     assert (masked.mask_truncated, masked.mask_no_signal, masked.normalize_std) == (True, True, True)
-    with pytest.raises(ValueError, match=r"advantage\.normalize_std is True, but DrGRPO is defined with False; leave it"):
+    with pytest.raises(
+        ValueError, match=r"advantage\.normalize_std is True, but DrGRPO is defined with False; leave it"
+    ):
         module(objective=DrGRPO(), advantage=AdvantageSettings(normalize_std=True))
-    with pytest.raises(ValueError, match=r"advantage\.mask_truncated is False, but DAPO is defined with True; leave it"):
+    with pytest.raises(
+        ValueError, match=r"advantage\.mask_truncated is False, but DAPO is defined with True; leave it"
+    ):
         module(objective=DAPO(), advantage=AdvantageSettings(mask_truncated=False))
     assert module(advantage=AdvantageSettings(normalize_std=False)).advantage.normalize_std is False
 

@@ -248,3 +248,36 @@ def test_a_hub_set_with_another_split_is_one_line(hub: Hub, tmp_path: Path) -> N
         "data.hub_split"
     )
     assert len(AIME(hub_split="train", val_fraction=0, test_fraction=0).splits["train"]) == 10
+
+
+def test_without_the_hub_a_pinned_revision_is_that_revision_or_refused(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    import huggingface_hub
+
+    def answers(revision: str | None) -> set[str]:
+        data = AIME(hub_split="train", revision=revision)
+        found = {p.answer for split in data.splits.values() for p in split}
+        assert data.commit in (revision, new)
+        return found
+
+    old, new = "1" * 40, "2" * 40
+    for commit, answer in ((old, 11), (new, 22)):
+        hub.commit = commit
+        parquet(
+            tmp_path / "up/data/train-00000-of-00001.parquet",
+            [{"problem": f"Find {i}.", "answer": answer} for i in range(20)],
+        )
+        hub.serve(tmp_path / "up")
+        assert answers(commit) == {str(answer)}
+    for offline in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(offline, "HF_HUB_OFFLINE", True)
+    assert answers(None) == answers(new) == {"22"}
+    assert answers(old) == {"11"}
+    for revision, line in (
+        ("v1", "cannot be known; pin that commit"),
+        ("3" * 40, f"holds commit {new}, not data.revision"),
+    ):
+        with pytest.raises(DataError, match=line):
+            answers(revision)

@@ -108,11 +108,17 @@ def test_near_duplicates_are_reported_by_id() -> None:
     words = " ".join(f"word{i}" for i in range(20))
     pool: dict[Split, list[Problem]] = {
         "train": [*made("a", 3), Problem("near", f"{words} 12", "1")],
+        "val": [Problem("v", f"12 {words}", "1"), Problem("w", "something new", "1")],
         "test": [Problem("t", f"{words} 13", "1"), Problem("u", "something else", "1")],
     }
     data = Listed(pool, val_fraction=0.0)
-    assert data.near_duplicates == [("t", "near")]
-    assert data.manifest()["near_duplicates"] == [["t", "near"]]
+    assert data.near_duplicates == [("v", "near"), ("t", "near")]
+    assert data.manifest()["near_duplicates"] == [["v", "near"], ["t", "near"]]
+
+
+def test_a_question_that_no_file_takes_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the question of problem 'p' holds half of a character"):
+        Listed({"train": [*made("a", 3), Problem("p", "1 \ud800?", "1")]}).setup()
 
 
 class Writer(LightningModule):

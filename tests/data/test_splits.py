@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core_lightning.data.splits import assign_splits, near_duplicates, normalised, take
+from core_lightning.data.reasoning_gym import deal
+from core_lightning.data.splits import Split, assign_splits, near_duplicates, normalised, take
 from core_lightning.records import Problem
 
 
@@ -107,3 +108,20 @@ def test_one_changed_number_in_a_long_question_is_a_near_duplicate() -> None:
 def test_case_space_and_unicode_form_make_no_new_question(a: str, b: str) -> None:
     assert normalised(a) == normalised(b)
     assert normalised("5 - 3") != normalised("5 + 3")
+
+
+def test_twins_come_to_one_split_and_the_sizes_are_kept() -> None:
+    problems = [
+        problem(f"{a}{sign}{b}", f"what is {a} {sign} {b}") for a in range(1, 7) for b in range(1, 7) for sign in "+-"
+    ]
+    sizes: dict[Split, int] = {"train": 51, "val": 12, "test": 9}
+    dealt = deal(problems, sizes)
+    assert {split: len(own) for split, own in dealt.items()} == sizes
+    assert sorted(p.id for own in dealt.values() for p in own) == sorted(p.id for p in problems)
+    homes: dict[tuple[str, ...], set[str]] = {}
+    for split, own in dealt.items():
+        for p in own:
+            homes.setdefault(tuple(sorted(p.question.split())), set()).add(split)
+    assert all(len(home) == 1 for home in homes.values())
+    parted = deal([problem("x", "1 + 2"), problem("y", "2 + 1")], {"train": 1, "val": 1, "test": 0})
+    assert {split: len(own) for split, own in parted.items()} == {"train": 1, "val": 1, "test": 0}

@@ -56,7 +56,14 @@ class ServedModel:
         card = {"id": str(self.folder), "object": "model", "owned_by": "vllm", "root": str(self.folder), "parent": None}
         card |= {"max_model_len": self.options["max_model_len"]}
         loaded = [
-            {"id": n, "object": "model", "owned_by": "vllm", "root": p, "parent": str(self.folder), "max_model_len": None}
+            {
+                "id": n,
+                "object": "model",
+                "owned_by": "vllm",
+                "root": p,
+                "parent": str(self.folder),
+                "max_model_len": None,
+            }
             for n, p in self.paths.items()
         ]
         return _json({"object": "list", "data": [card, *loaded]})
@@ -105,7 +112,12 @@ class ServedModel:
                 break
         tokens = ids[len(body["prompt"]) :]
         choice = {"index": 0, "text": "?", "logprobs": {"token_logprobs": logprobs, "tokens": ["?"] * len(tokens)}}
-        choice |= {"finish_reason": reason, "stop_reason": None, "token_ids": tokens, "prompt_token_ids": body["prompt"]}
+        choice |= {
+            "finish_reason": reason,
+            "stop_reason": None,
+            "token_ids": tokens,
+            "prompt_token_ids": body["prompt"],
+        }
         return _json({"id": "cmpl-1", "object": "text_completion", "model": body["model"], "choices": [choice]})
 
 

@@ -12,13 +12,13 @@ import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import tiny
+from chat_forms import FAMILIES
 from core_lightning.peers import PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
 from core_lightning.peers.loading import load_tokenizer
 from core_lightning.peers.sources import PeerSourceError, resolve
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.records import Problem
-from families import FAMILIES
 
 SPECIALS = [
     "<unk>",

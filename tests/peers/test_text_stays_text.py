@@ -12,13 +12,13 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 import tiny
+from chat_forms import FAMILIES, Family
 from core_lightning.peers import PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
 from core_lightning.peers.inert import BREAK, InertText
 from core_lightning.peers.sources import PeerSourceError
 from core_lightning.protocol.prompts import PromptSettings, Shot
 from core_lightning.records import Problem
-from families import FAMILIES, Family
 
 SHOTS = [Shot("1 + 1", "2", hint="one and one"), Shot("2 + 2", "4", hint="two twice")]
 

@@ -25,7 +25,14 @@ from core_lightning.rewards import (
 from core_lightning.rewards.correctness import answer_overlap
 from written_groups import distances, given_distance, group, groups, trace
 
-TERMS = [Correctness(), CrossDistance(), LogDetDiversity(wrong_quality=1.0), LogDetDiversity(wrong_quality=0.5), Rarity(), RescueBonus()]
+TERMS = [
+    Correctness(),
+    CrossDistance(),
+    LogDetDiversity(wrong_quality=1.0),
+    LogDetDiversity(wrong_quality=0.5),
+    Rarity(),
+    RescueBonus(),
+]
 
 
 # --- correctness -----------------------------------------------------------------------------------------------------
@@ -106,7 +113,9 @@ def test_log_det_is_the_residual_of_a_regression_on_the_others() -> None:
     vectors = torch.nn.functional.normalize(
         torch.rand(5, 9, generator=torch.manual_seed(3), dtype=torch.float64), dim=1
     )
-    rewards = LogDetDiversity(wrong_quality=1.0, epsilon=1e-9)(group(*[trace() for _ in vectors]), given_distance(1 - vectors @ vectors.T))
+    rewards = LogDetDiversity(wrong_quality=1.0, epsilon=1e-9)(
+        group(*[trace() for _ in vectors]), given_distance(1 - vectors @ vectors.T)
+    )
     for i, reward in enumerate(rewards):
         others = torch.cat([vectors[:i], vectors[i + 1 :]]).T
         fit = others @ torch.linalg.lstsq(others, vectors[i]).solution
@@ -118,13 +127,17 @@ def test_a_duplicate_earns_no_diversity(data: st.DataObject, size: int) -> None:
     distance = data.draw(distances(size))
     twin = data.draw(st.integers(0, size - 1))
     rows = [*range(size), twin]
-    rewards = LogDetDiversity(wrong_quality=1.0)(group(*[trace() for _ in rows]), given_distance(distance[rows][:, rows]))
+    rewards = LogDetDiversity(wrong_quality=1.0)(
+        group(*[trace() for _ in rows]), given_distance(distance[rows][:, rows])
+    )
     assert rewards[twin] == rewards[-1] == 0.0
 
 
 @given(st.integers(1, 10))
 def test_orthogonal_traces_earn_all_diversity(size: int) -> None:
-    rewards = LogDetDiversity(wrong_quality=1.0)(group(*[trace() for _ in range(size)]), given_distance(1 - torch.eye(size)))
+    rewards = LogDetDiversity(wrong_quality=1.0)(
+        group(*[trace() for _ in range(size)]), given_distance(1 - torch.eye(size))
+    )
     assert rewards == pytest.approx([1.0] * size)
 
 
