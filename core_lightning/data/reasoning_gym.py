@@ -121,14 +121,17 @@ def deal(problems: Sequence[Problem], sizes: Mapping[Split, int]) -> dict[Split,
         families.setdefault(twins(problem.question), []).append(problem)
     dealt: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
     left = list(families.values())
-    for split in ("val", "test"):
-        rest = []
+    held: tuple[Split, ...] = ("val", "test")
+    for split in held:
+        rest: list[list[Problem]] = []
         for family in left:
-            fits = len(dealt[split]) + len(family) <= sizes[split]
-            (dealt[split].extend if fits else rest.append)(family)  # type: ignore[operator]
+            if len(dealt[split]) + len(family) <= sizes[split]:
+                dealt[split] += family
+            else:
+                rest.append(family)
         left = rest
     pool = [problem for family in left for problem in family]
-    for split in ("val", "test"):
+    for split in held:
         missing = sizes[split] - len(dealt[split])
         dealt[split] += pool[:missing]
         pool = pool[missing:]

@@ -57,13 +57,15 @@ class Table(RescueDataModule):
             raise DataError(
                 f"data.columns maps {', '.join(known)} to column names, and knows no {sorted(unknown)[0]!r}"
             )
-        given = dict(columns or {})
-        self.choices = given.pop("choices", None)
-        if wrong := [name for name, column in given.items() if not isinstance(column, str)]:
-            raise DataError(
-                f"data.columns.{wrong[0]} is a list; give one column, or for the question a template of several"
-            )
-        self.columns: dict[str, str] = dict(zip(_FIELDS, _FIELDS, strict=True)) | given  # type: ignore[operator]
+        self.choices = (columns or {}).get("choices")
+        self.columns = dict(zip(_FIELDS, _FIELDS, strict=True))
+        for name, column in (columns or {}).items():
+            if name != "choices":
+                if not isinstance(column, str):
+                    raise DataError(
+                        f"data.columns.{name} is a list; give one column, or for the question a template of several"
+                    )
+                self.columns[name] = column
         if self.choices is not None and kind not in ("auto", "choice"):
             raise DataError(
                 f"data.kind is {kind}, but data.columns.choices makes every answer a letter; leave kind out"
@@ -145,16 +147,17 @@ class Table(RescueDataModule):
         if isinstance(self.choices, list):
             options = [text(column, "choices") for column in self.choices]
         else:
-            if self.choices not in row:
-                raise DataError(f"{where}: no {self.choices!r} among {', '.join(row)}; correct data.columns.choices")
-            listed = row[self.choices]
+            column = str(self.choices)
+            if column not in row:
+                raise DataError(f"{where}: no {column!r} among {', '.join(row)}; correct data.columns.choices")
+            listed = row[column]
             if isinstance(listed, str):
                 try:
                     listed = json.loads(listed)
                 except ValueError:
                     listed = None
             if not isinstance(listed, list):
-                raise DataError(f"{where}: {self.choices!r} is no list of options; in CSV, write it as a JSON list")
+                raise DataError(f"{where}: {column!r} is no list of options; in CSV, write it as a JSON list")
             options = [as_text(option, where) for option in listed]
         options = bare_options(options)
         if not 2 <= len(options) <= len(LETTERS) or not all(options) or len(set(options)) < len(options):
