@@ -31,8 +31,6 @@ class Problem:
     """Data set or task the problem comes from, for reports by task."""
     chance: float = 0.0
     """Probability that one blind guess is right: 0.25 for four options, 0 for open answers."""
-    gold_option: str = ""
-    """Text of the right option of a multiple-choice problem, whose ``answer`` is a letter; kept out of the trace log."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Anything worth a column in the trace log (subject, level, ...)."""
     choices: tuple[str, ...] = ()

@@ -79,5 +79,3 @@ def nano(prompt: str, seed: int) -> str:
     """The right derivation of a nano question, and a wrong answer every second time."""
     steps, answer = solve(re.findall(r"Q:(\S+)", prompt)[-1])
     return " ".join([*steps, "####", answer if random.Random(seed).random() < 0.5 else f"{answer}1"])
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = "ABCDEFGHIJ"
 _LABEL = re.compile(r"\s*\(?([A-Za-z])\s*[).:]\s*")
 _SHOWN = re.compile(r"^\s*\(?([A-Z])\s*[).:]\s*\S", re.MULTILINE)
 
@@ -43,7 +43,7 @@ def gold_letter(answer: str, options: Sequence[str]) -> str | None:
     same = [i for i, option in enumerate(options) if option == answer.strip()]
     named = _LABEL.fullmatch(f"{answer.strip()})")
     letter = named[1].upper() if named else ""
-    if letter and LETTERS.index(letter) < len(options):
+    if letter and 0 <= LETTERS.find(letter) < len(options):
         # An option may be a single letter itself: then only the same one is clear.
         return letter if not same or same == [LETTERS.index(letter)] else None
     return LETTERS[same[0]] if len(same) == 1 else None

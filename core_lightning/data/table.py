@@ -129,9 +129,8 @@ class Table(RescueDataModule):
                 "of one option; correct the row"
             )
         chance = 1 / len(options) if self.guess is None else self.guess
-        gold = options[LETTERS.index(letter)]
         shown = render_choices(question, options)
-        return Problem(id, shown, letter, "choice", source=file.stem, chance=chance, gold_option=gold)
+        return Problem(id, shown, letter, "choice", source=file.stem, chance=chance, choices=tuple(options))
 
     def _question(self, text: Any) -> str:
         template = self.columns["question"]

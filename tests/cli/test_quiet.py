@@ -16,7 +16,11 @@ LIGHTNING = "lightning.pytorch.utilities.rank_zero"
         (LIGHTNING, "💡 Tip: try installing [litlogger](https://pypi.org/project/litlogger/)", False),
         (LIGHTNING, "💡 Tip: try installing [litmodels](https://pypi.org/project/litmodels/)", False),
         (LIGHTNING, "`Trainer.fit` stopped: `max_steps=10` reached.", True),
-        ("transformers.quantizers.quantizer_gguf", "Dequantizing the whole model, because `kernels` is not installed", False),
+        (
+            "transformers.quantizers.quantizer_gguf",
+            "Dequantizing the whole model, because `kernels` is not installed",
+            False,
+        ),
         ("transformers.quantizers.quantizer_gguf", "the file is damaged", True),
     ],
 )
@@ -35,6 +39,8 @@ def test_warnings() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         quiet_others()
-        warnings.warn("`gradient_checkpointing_enable` is deprecated and will be removed in v6.", FutureWarning, stacklevel=1)
+        warnings.warn(
+            "`gradient_checkpointing_enable` is deprecated and will be removed in v6.", FutureWarning, stacklevel=1
+        )
         warnings.warn("the loss is not finite", UserWarning, stacklevel=1)
     assert [str(w.message) for w in caught] == ["the loss is not finite"]

@@ -113,7 +113,9 @@ def alike_until(peer: Peer, prompt: list[int], seed: int, one: Sequence[int], ot
     return same
 
 
-def drawn_if_rounded_otherwise(logits: torch.Tensor, temperature: float, top_p: float, seed: int, step: int) -> set[int]:
+def drawn_if_rounded_otherwise(
+    logits: torch.Tensor, temperature: float, top_p: float, seed: int, step: int
+) -> set[int]:
     """The tokens one number draws from logits that are off by some 1e-4, several times the rounding of a tiny model."""
     noise = 1e-4 * torch.randn(500, len(logits), generator=torch.Generator().manual_seed(0))
     seeds = torch.full((len(noise),), seed)

@@ -62,7 +62,9 @@ def seeds_of(prompts: Sequence[object], k: int = 3) -> list[list[int]]:
 Sampled = list[list[Completion]]
 
 
-def same(peer: Peer, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]], ours: Sampled, theirs: Sampled) -> None:
+def same(
+    peer: Peer, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]], ours: Sampled, theirs: Sampled
+) -> None:
     for prompt, numbers, mine, yours in zip(prompts, seeds, ours, theirs, strict=True):
         for seed, one, other in zip(numbers, mine, yours, strict=True):
             alike = alike_until(peer, prompt, seed, one.token_ids, other.token_ids)

@@ -92,7 +92,8 @@ class _StateRows:
 
 
 def _with_rows(layer: Any) -> Any:
-    kind = _kind_with_rows(type(layer))
+    plain: Any = type(layer)
+    kind: Any = _kind_with_rows(plain)
     able = kind.__new__(kind)
     vars(able).update(vars(layer))
     return able
