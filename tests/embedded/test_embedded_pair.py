@@ -27,9 +27,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> CoreCLI:
             f"--trainer.default_root_dir={folder}",
             "--trainer.max_steps=2",
             "--trainer.val_check_interval=2",
-            "--data.train_size=8",
+            "--data.train_size=16",
             "--data.val_size=8",
-            "--data.batch_size=4",
+            "--data.batch_size=8",
             "--model.rounds.k_rescue=4",
         ]
     )
