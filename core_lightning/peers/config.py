@@ -7,7 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
-from core_lightning.peers.sampling.settings import ServerSettings
+from core_lightning.peers.sampling.settings import ServerSettings, VllmSettings
 
 Quantization = Literal["nf4", "int8", "none"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -70,10 +70,12 @@ class GenerationSettings:
     max_batch_tokens: int = 65_536
     """Sampling batches hold at most this many (prompt + new) token positions, which bounds the key-value cache."""
     engine: EngineName = "native"
-    """What samples: this library; the continuous batching of transformers, with the same tokens; vLLM in this process (never
-    run); or a vLLM server (``server``)."""
+    """What samples: this library; the continuous batching of transformers, with the same tokens; vLLM started by this
+    process; or a vLLM server (``server``)."""
     server: ServerSettings = field(default_factory=ServerSettings)
     """The server, for ``engine: server``."""
+    vllm: VllmSettings = field(default_factory=VllmSettings)
+    """For ``engine: vllm``."""
     cuda_graphs: bool = True
     """Record decoding steps on a GPU and repeat them, where the model allows it: a step then takes as long as its work,
     not as long as naming its operations."""

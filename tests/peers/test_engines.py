@@ -16,6 +16,7 @@ import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerConfig, PeerSourceError, config
 from core_lightning.peers.sampling.native import NativeEngine
+from core_lightning.peers.sampling.settings import VllmSettings
 from core_lightning.protocol.rounds import Completion, trace_seed
 from naive import Scored, alike_until, make_even, make_peer, wake_adapter
 
@@ -212,6 +213,7 @@ class Server:
 
     def __init__(self, **options: object) -> None:
         self.made.append(options)
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=lambda: None))
 
     def generate(self, prompts: list, params: list, lora_request: tuple, use_tqdm: bool) -> list[SimpleNamespace]:
         self.asked.append((prompts, params, lora_request))
@@ -228,7 +230,7 @@ class Server:
 
 
 def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    # vLLM itself is not here: this holds the questions and how answers are read, not that vLLM gives them.
+    # This holds the questions and how answers are read; that vLLM gives them is for tests/vllm to see.
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
@@ -240,7 +242,10 @@ def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch:
     for name, module in (("vllm", vllm), ("vllm.lora", ModuleType("vllm.lora")), ("vllm.lora.request", request)):
         monkeypatch.setitem(sys.modules, name, module)
     folder = tiny_folder("llama")
-    settings = GenerationSettings(max_new_tokens=5, temperature=0.7, stop=["Q:"], engine="vllm")
+    settings = GenerationSettings(
+        max_new_tokens=5, temperature=0.7, stop=["Q:"], engine="vllm", max_prompt_tokens=50,
+        vllm=VllmSettings(memory_share=0.3, tolerance=1e3),  # the numbers below are made up
+    )  # fmt: skip
     peer = make_peer(folder, generation=settings, lora=LoraSettings(r=12))
 
     sampled = peer.sample([[5, 6], [7], [8, 9, 5]], [[7, 8], [], [9]])
@@ -250,6 +255,7 @@ def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch:
     (made,) = Server.made
     assert made["model"] == str(folder)
     assert (made["enable_lora"], made["max_lora_rank"], made["logprobs_mode"]) == (True, 16, "processed_logprobs")
+    assert (made["max_model_len"], made["gpu_memory_utilization"], made["enable_sleep_mode"]) == (55, 0.3, False)
     _, params, (_, number, path) = Server.asked[-1]
     wanted = vars(params[0])
     assert {k: wanted[k] for k in ("temperature", "top_p", "max_tokens", "stop")} == {
@@ -263,9 +269,25 @@ def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch:
         next(iter(peer.adapter_parameters().values())).add_(1.0)
     peer.sample([[5]], [[7]])
     assert Server.asked[-1][2][1] == number + 1
+    assert not Path(path).exists()
+    assert Path(Server.asked[-1][2][2]).is_dir()
     ids = torch.tensor([[5, 6, 7]])
     served = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), Server.asked[-1][2][2])
     with peer.policy(), torch.no_grad():
         logits = (network(input_ids=ids).logits for network in (served, peer.network))
         torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
     assert len(Server.made) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"memory_share": 0.0}, r"vllm.memory_share is 0.0; set it in \(0, 1\]"),
+        ({"tensor_parallel": 2}, "vllm.tensor_parallel is 2; name as many GPUs in generation.vllm.devices"),
+        ({"devices": "cuda:1"}, "vllm.devices is 'cuda:1'; give numbers"),
+    ],
+)
+def test_vllm_settings_that_cannot_work(options: dict, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        VllmSettings(**options)
+    assert VllmSettings(devices="2,3", tensor_parallel=2)

@@ -18,6 +18,7 @@ import runs
 import tiny
 from core_lightning import SoloReasoningModule
 from core_lightning.peers import GenerationSettings, Peer, PeerConfig
+from core_lightning.peers.sampling.agreement import DisagreementError
 from core_lightning.peers.sampling.client import ServerError
 from core_lightning.peers.sampling.settings import ServerSettings
 from core_lightning.training.team import load_peers
@@ -199,7 +200,9 @@ def test_other_weights_under_the_right_name(
     httpserver: HTTPServer, settings: Callable[..., GenerationSettings], llama_folder: Path, tmp_path: Path
 ) -> None:
     ServedModel(httpserver, llama_folder, weights=tiny.save_llama(tmp_path, seed=9))
-    refused(llama_folder, settings(), r"differ from the peer's own by \d\.\d+ nats a token \(allowed: 0.1\)")
+    match = r"peer's own differ by \d\.\d+ nats a token \(allowed: 0.1\); the server at \S+ must have the same weights"
+    with pytest.raises(DisagreementError, match=match):
+        make_peer(llama_folder, generation=settings()).sample(PROMPTS, SEEDS)
 
 
 def test_another_base_model_is_refused_before_any_is_loaded(

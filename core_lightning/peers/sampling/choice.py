@@ -15,7 +15,7 @@ def make_engine(generation: GenerationSettings, rig: Rig) -> Engine:
     if generation.engine == "vllm":
         from core_lightning.peers.sampling.vllm import VllmEngine
 
-        return VllmEngine(rig)
+        return VllmEngine(rig, generation)
     if generation.engine == "server":
         from core_lightning.peers.sampling.server import ServerEngine
 

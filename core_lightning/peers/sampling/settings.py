@@ -52,3 +52,39 @@ class ServerSettings:
         require(self.timeout > 0, "timeout", "set it above 0")
         require(self.retries >= 0, "retries", "set it to 0 or more")
         require(self.tolerance is None or self.tolerance > 0, "tolerance", "set it above 0 or leave it out")
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """The vLLM of ``generation.engine: vllm``, which runs beside the training process and holds a copy of the base model."""
+
+    memory_share: float = 0.4
+    """Share of the device's memory for its weights and cache; the peer that is trained needs the rest."""
+    devices: str | None = None
+    """GPUs by number, as in ``CUDA_VISIBLE_DEVICES``: ``"1"`` or ``"2,3"``. Unset, the peer's own."""
+    tensor_parallel: int = 1
+    """GPUs one copy of the model is spread over."""
+    sleep: bool = False
+    """Give the device's memory back while the peers learn: weights wait in main memory, the cache is dropped."""
+    tolerance: float | None = None
+    """As in ``generation.server``."""
+
+    def __post_init__(self) -> None:
+        def require(condition: bool, name: str, mend: str) -> None:
+            if not condition:
+                raise ValueError(f"generation.vllm.{name} is {getattr(self, name)!r}; {mend}")
+
+        require(0 < self.memory_share <= 1, "memory_share", "set it in (0, 1]")
+        require(self.tensor_parallel >= 1, "tensor_parallel", "set it to 1 or more")
+        require(
+            self.devices is None or all(d.strip().isdigit() for d in self.devices.split(",")),
+            "devices",
+            "give numbers with commas between them",
+        )
+        require(
+            self.tensor_parallel == 1
+            or (self.devices is not None and self.devices.count(",") + 1 == self.tensor_parallel),
+            "tensor_parallel",
+            "name as many GPUs in generation.vllm.devices",
+        )
+        require(self.tolerance is None or self.tolerance > 0, "tolerance", "set it above 0 or leave it out")

@@ -1,0 +1,61 @@
+"""Whether an engine with weights of its own computes what the peer computes.
+
+A wrong base model or adapter, or log-probabilities of another kind, would go unnoticed in the samples alone. So after every
+change of the adapter a few completions are scored by the peer itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from core_lightning.peers.sampling.engine import Rig, SampledTokens
+
+#: Completions, and tokens of each, that are scored.
+_COMPLETIONS, _TOKENS = 4, 64
+
+
+class DisagreementError(ValueError):
+    """An engine's log-probabilities are not the peer's; one line with both, and the mend."""
+
+
+@torch.no_grad()
+def compare(
+    rig: Rig,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[SampledTokens],
+    temperature: float,
+    tolerance: float | None,
+    mend: str,
+) -> float:
+    """Mean absolute difference between an engine's log-probabilities and the peer's own, in nats a token.
+
+    Args:
+        rig: The peer's network, with its adapter switched on.
+        prompts: Of each completion.
+        completions: What the engine sampled; only a few are looked at.
+        temperature: They were sampled at.
+        tolerance: Largest difference; unset, 0.1, or 0.5 for a quantized base, whose engine has the plain weights.
+        mend: What to do about a larger one, and the name of the setting.
+
+    Raises:
+        DisagreementError: The difference is larger, or is no number.
+    """
+    differences: list[float] = []
+    device = rig.network.device
+    for prompt, completion in list(zip(prompts, completions, strict=True))[:_COMPLETIONS]:
+        ids = completion.token_ids[:_TOKENS]
+        hidden = rig.network.base_model(input_ids=torch.tensor([[*prompt, *ids]], device=device)).last_hidden_state
+        logits = rig.head.logits(hidden[0, len(prompt) - 1 : -1]).float() / temperature
+        own = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids, device=device)[:, None])[:, 0]
+        differences += (own.cpu() - torch.tensor(completion.logprobs[: len(ids)])).abs().tolist()
+    mean = sum(differences) / len(differences)
+    quantized = getattr(rig.network.config, "quantization_config", None) is not None
+    most = tolerance or (0.5 if quantized else 0.1)
+    if not mean <= most:  # NaN, too
+        raise DisagreementError(
+            f"peer {rig.name!r}: the engine's log-probabilities and the peer's own differ by {mean:.3f} nats a token "
+            f"(allowed: {most:g}); {mend}"
+        )
+    return mean
