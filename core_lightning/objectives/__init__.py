@@ -9,6 +9,7 @@ from core_lightning.objectives.gspo import GSPO
 from core_lightning.objectives.kl import KLEstimator, kl_estimate
 from core_lightning.objectives.normalization import Totals, mask_truncated
 from core_lightning.objectives.objective import Objective
+from core_lightning.objectives.off_policy import OffPolicy, off_policy_report, truncated_importance
 from core_lightning.objectives.sapo import SAPO
 from core_lightning.objectives.supervised import bounded_importance_nll, nll
 
@@ -22,6 +23,7 @@ __all__ = [
     "GroupBy",
     "KLEstimator",
     "Objective",
+    "OffPolicy",
     "Totals",
     "bounded_importance_nll",
     "group_advantages",
@@ -30,4 +32,6 @@ __all__ = [
     "mask_truncated",
     "nll",
     "no_signal",
+    "off_policy_report",
+    "truncated_importance",
 ]

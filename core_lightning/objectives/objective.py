@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self, get_args
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from core_lightning.objectives.kl import KLEstimator, kl_estimate
 from core_lightning.objectives.normalization import Totals, trace_mean_share
+from core_lightning.objectives.off_policy import OffPolicy, truncated_importance
 from core_lightning.schedule import Schedule, value_at
 
 
@@ -54,11 +55,22 @@ class Objective(ABC):
     """How that divergence is estimated per token: k1, k2 or k3."""
     entropy_coef: float | Schedule = 0.0
     """Weight of the entropy bonus, a number or a schedule; above 0 the call needs ``entropy``."""
+    off_policy: OffPolicy = field(default="auto", kw_only=True)
+    """Weigh every token's value by its probability under the policy over that under the distribution it was drawn from:
+    ``always``, ``never``, or where a peer samples from another engine than this library's (``auto``)."""
+    off_policy_bound: float = field(default=2.0, kw_only=True)
+    """Largest such weight."""
 
     def __post_init__(self) -> None:
         for name in ("beta", "entropy_coef"):
             if not all(0.0 <= value_at(getattr(self, name), progress) < math.inf for progress in (0.0, 1.0)):
                 raise ValueError(f"{type(self).__name__}.{name} must be a number >= 0, got {getattr(self, name)}")
+        if self.off_policy not in get_args(OffPolicy):
+            raise ValueError(f"{type(self).__name__}.off_policy must be auto, always or never, got {self.off_policy!r}")
+        if not 1.0 <= self.off_policy_bound < math.inf:
+            raise ValueError(
+                f"{type(self).__name__}.off_policy_bound must be a number >= 1, got {self.off_policy_bound}"
+            )
         if self.kl_estimator not in get_args(KLEstimator):
             raise ValueError(f"{type(self).__name__}.kl_estimator must be k1, k2 or k3, got {self.kl_estimator!r}")
 
@@ -71,6 +83,10 @@ class Objective(ABC):
     def needs_entropy(self) -> bool:
         """Whether the entropy bonus is on."""
         return self.entropy_coef != 0
+
+    def corrects(self, own_engine: bool) -> bool:
+        """Whether samples are weighed; ``own_engine`` when this library's sampler drew them from the peer's own network."""
+        return self.off_policy == "always" or (self.off_policy == "auto" and not own_engine)
 
     def at(self, progress: float) -> Self:
         """This objective with its scheduled weights as they are when ``progress`` (in [0, 1]) of training is done."""
@@ -102,6 +118,7 @@ class Objective(ABC):
         weights: Tensor | None = None,
         rescue: Tensor | None = None,
         entropy: Tensor | None = None,
+        sampled_logprobs: Tensor | None = None,
         total: Totals | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one micro-batch, to be minimised.
@@ -118,6 +135,9 @@ class Objective(ABC):
             rescue: Traces of the rescue round, ``bool Tensor[traces]``; only SAPO treats them differently.
             entropy: Entropy of the policy at every token in nats, ``Tensor[traces, tokens]``, with gradient if it is
                 to be raised.
+            sampled_logprobs: Of the tokens under the distribution they were drawn from, ``Tensor[traces, tokens]``, where
+                that is not quite the policy's: each token's surrogate is weighed by :func:`truncated_importance`. The KL
+                and entropy terms are not.
             total: Size of the whole step, if this is only a part of it. Losses, gradients and diagnostics of all
                 parts then *sum* to those of the step.
 
@@ -150,6 +170,9 @@ class Objective(ABC):
             rescue=(torch.zeros_like(advantages) if rescue is None else rescue).bool()[:, None],
         )
         value, held_back = self.surrogate(batch)
+        if sampled_logprobs is not None:
+            before = logprobs if old_logprobs is None else clean(old_logprobs)
+            value = value * truncated_importance(before, clean(sampled_logprobs), mask, self.off_policy_bound)
         diagnostics = {
             "ratio": log_ratio.exp(),
             "clip_fraction": held_back.expand_as(mask).float(),

@@ -60,7 +60,8 @@ class GenerationSettings:
     temperature: float = 0.7
     """Sampling temperature. Log-probabilities are scored at it too."""
     top_p: float = 1.0
-    """Nucleus mass. Below 1 (the paper: 0.9) samples come from a truncated distribution while scores use the full one."""
+    """Nucleus mass. Below 1 (the paper: 0.9) samples come from a truncated distribution while scores use the full one;
+    with the engines vllm and server the objective corrects for it."""
     max_new_tokens: int = 512
     """Token limit of a completion."""
     max_prompt_tokens: int = 1536
@@ -113,12 +114,6 @@ class GenerationSettings:
             _require(
                 find_spec("vllm") is not None,
                 "generation.engine is vllm, which is not installed: pip install 'core-lightning[vllm]', or choose native",
-            )
-        if self.engine in ("vllm", "server"):
-            _require(
-                self.top_p == 1,
-                f"generation.top_p is {self.top_p}; set it to 1 for {self.engine}, whose log-probabilities are those of the "
-                "nucleus",
             )
 
 
@@ -178,10 +173,6 @@ class PeerConfig:
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
         engine = self.generation.engine
-        _require(
-            engine not in ("vllm", "server") or self.quantization == "none",
-            f"quantization is {self.quantization}; set it to none for generation.engine {engine}, which has plain weights",
-        )
         _require(
             engine not in ("vllm", "server") or self.sampling_weights == "own",
             f"sampling_weights is {self.sampling_weights}; leave it at own for generation.engine {engine}, which samples "

@@ -85,7 +85,7 @@ class Example:
     imitate: bool = False
     """Raise the likelihood instead of following the advantage."""
     sampled_logprobs: list[float] | None = None
-    """Log-probabilities under the prompt it was sampled from, for a bounded importance weight."""
+    """Log-probabilities as it was sampled, for an importance weight."""
 
 
 def assign_credit(
@@ -152,6 +152,7 @@ def _policy(trace: Trace, settings: CreditSettings) -> Example:
         advantage=trace.advantage,
         weight=settings.weight if rescue else 1.0,
         rescue=rescue,
+        sampled_logprobs=trace.sampled_logprobs,
     )
 
 

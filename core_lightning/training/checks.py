@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
+from core_lightning.objectives import Objective
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.sources import check as check_source
 from core_lightning.protocol.credit import CreditSettings
@@ -74,6 +75,28 @@ def check_credit(credit: CreditSettings, rounds: RoundSettings) -> None:
         )
     if mode in ("peer_trace", "own_trace") and rescues:
         rank_zero_info(f"credit.mode {mode} trains no rescues: they are sampled to be measured only")
+
+
+def check_off_policy(peers: Mapping[str, PeerConfig], objective: Objective) -> None:
+    """Refuse samples that are known to be of another distribution, where nothing corrects for it.
+
+    Raises:
+        ValueError: Names the settings and the mend.
+    """
+    for name, config in peers.items():
+        generation = config.generation
+        if generation.engine not in ("vllm", "server") or objective.off_policy != "never":
+            continue
+        if config.quantization != "none":
+            raise ValueError(
+                f"peers.{name}.quantization is {config.quantization} and generation.engine {generation.engine} has the plain "
+                "weights; set objective.off_policy to auto, or quantization to none"
+            )
+        if generation.top_p < 1:
+            raise ValueError(
+                f"peers.{name}.generation.top_p is {generation.top_p} and nothing corrects for what it leaves out; set "
+                "objective.off_policy to auto, or top_p to 1"
+            )
 
 
 def check_trainer(trainer: Any, updates_per_batch: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core_lightning.objectives import Objective, Totals, bounded_importance_nll, nll
+from core_lightning.objectives import Objective, Totals, bounded_importance_nll, nll, off_policy_report
 from core_lightning.peers.peer import Peer
 from core_lightning.protocol.credit import CreditSettings, Example
 
@@ -90,9 +90,12 @@ def accumulate(
     Losses are divided by the totals of the whole step, so the cut into micro-batches does not matter.
 
     Returns:
-        The loss, summed over micro-batches, and the objective's diagnostics, means over the tokens computed here.
+        The loss, summed over micro-batches, the objective's diagnostics, means over the tokens computed here, and how
+        far the samples were from the policy.
     """
     sums: dict[str, float] = {}
+    log_ratios: list[Tensor] = []  # of all policy tokens
+    correct = objective.corrects(peer.engine.own)
 
     def add(loss: Tensor, diagnostics: dict[str, Tensor], scale: float) -> None:
         sums["loss"] = sums.get("loss", 0.0) + float(loss)
@@ -103,6 +106,10 @@ def accumulate(
         for frozen in batch.policy:
             examples = frozen.examples
             logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.needs_entropy)
+            sampled = _sampled(examples, logprobs)
+            if sampled is not None:
+                before = logprobs.detach() if frozen.old is None else frozen.old
+                log_ratios.append((before - sampled)[mask].cpu())
             loss, diagnostics = objective(
                 logprobs,
                 frozen.old,
@@ -112,6 +119,7 @@ def accumulate(
                 weights=_column([e.weight for e in examples], logprobs),
                 rescue=_column([e.rescue for e in examples], logprobs),
                 entropy=entropy,
+                sampled_logprobs=sampled if correct else None,
                 total=batch.policy_totals,
             )
             backward(loss)
@@ -121,8 +129,8 @@ def accumulate(
             logprobs, _, mask = peer.logprobs(examples)
             weights = _column([e.weight for e in examples], logprobs)
             total = batch.imitation_totals
-            if credit.importance_bound is not None and all(e.sampled_logprobs is not None for e in examples):
-                sampled = _padded([e.sampled_logprobs or [] for e in examples], logprobs)
+            sampled = _sampled(examples, logprobs)
+            if credit.importance_bound is not None and sampled is not None:
                 loss, diagnostics = bounded_importance_nll(
                     logprobs, sampled, mask, credit.importance_bound, weights=weights, total=total
                 )
@@ -132,6 +140,8 @@ def accumulate(
             share = total.traces / max(total.traces + batch.policy_totals.traces, 1.0)
             backward(loss * share)
             add(loss.detach() * share, diagnostics, _to_local_mean(total, batch.imitation))
+    if log_ratios:
+        sums |= off_policy_report(torch.cat(log_ratios), objective.off_policy_bound)
     return sums
 
 
@@ -142,6 +152,13 @@ def _to_local_mean(total: Totals, computed: Sequence[FrozenBatch]) -> float:
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=like.device)
+
+
+def _sampled(examples: Sequence[Example], like: Tensor) -> Tensor | None:
+    """Log-probabilities as they were drawn, ``Tensor[traces, tokens]``, if all examples have theirs."""
+    if any(e.sampled_logprobs is None for e in examples):
+        return None
+    return _padded([e.sampled_logprobs or [] for e in examples], like)
 
 
 def _padded(rows: Sequence[Sequence[float]], like: Tensor) -> Tensor:

@@ -98,8 +98,10 @@ def held_back(objective: Objective, step: Step, i: int, t: int) -> bool:
     return abs(values[0] - values[1]) / 2e-6 < 0.5 * ratio * abs(float(step.advantages[i]))
 
 
-def loss_oracle(objective: Objective, step: Step, logprobs: list[list[float]]) -> float:
-    """The whole loss in float64 loops."""
+def loss_oracle(
+    objective: Objective, step: Step, logprobs: list[list[float]], sampled: list[list[float]] | None = None
+) -> float:
+    """The whole loss in float64 loops; with ``sampled``, log-probabilities under another distribution drawn from."""
     value_of = cispo_value if isinstance(objective, CISPO) else token_value
     traces = [[t for t in range(step.mask.shape[1]) if step.mask[i, t]] for i in range(step.mask.shape[0])]
     n_traces, n_tokens = sum(bool(t) for t in traces), sum(map(len, traces))
@@ -109,6 +111,8 @@ def loss_oracle(objective: Objective, step: Step, logprobs: list[list[float]]) -
             d = float(step.ref[i, t]) - logprobs[i][t]
             kl = {"k1": -d, "k2": d * d / 2, "k3": math.exp(d) - d - 1}[objective.kl_estimator]
             value = value_of(objective, step, i, t, logprobs)
+            if sampled is not None:
+                value *= min(math.exp(float(step.old[i, t]) - sampled[i][t]), objective.off_policy_bound)
             value += objective.entropy_coef * float(step.entropy[i, t]) - objective.beta * kl
             if isinstance(objective, DrGRPO):
                 value /= objective.max_tokens * n_traces

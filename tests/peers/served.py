@@ -104,6 +104,10 @@ class ServedModel:
             if allowed := body.get("allowed_token_ids"):
                 logits = torch.full_like(logits, -torch.inf).index_fill(0, torch.tensor(allowed), 0.0)
             drawn_from = torch.log_softmax(logits / body["temperature"], -1)
+            if body.get("top_p", 1.0) < 1.0:
+                p = drawn_from.exp()
+                outside = torch.tensor([p[p > q].sum() >= body["top_p"] for q in p])
+                drawn_from = torch.log_softmax(drawn_from.masked_fill(outside, -torch.inf), -1)
             token = int(torch.multinomial(drawn_from.exp(), 1, generator=generator))
             ids.append(token)
             logprobs.append(float((drawn_from if self.options["processed"] else raw)[token]))

@@ -17,12 +17,16 @@ from pytest_httpserver import HTTPServer
 import runs
 import tiny
 from core_lightning import SoloReasoningModule
+from core_lightning.objectives import GRPO
 from core_lightning.peers import GenerationSettings, Peer, PeerConfig
 from core_lightning.peers.sampling.agreement import DisagreementError
 from core_lightning.peers.sampling.client import ServerError
 from core_lightning.peers.sampling.settings import ServerSettings
+from core_lightning.protocol.credit import CreditSettings, Example
+from core_lightning.training.checks import check_off_policy
 from core_lightning.training.team import load_peers
-from naive import Scored, make_peer, naive_logprobs, wake_adapter
+from core_lightning.training.update import accumulate, freeze
+from naive import Scored, make_peer, naive_logits, naive_logprobs, wake_adapter
 from served import ServedModel
 
 PROMPTS = [[5, 6], [7], [8, 9, 5]]
@@ -289,5 +293,38 @@ def test_settings_that_do_not_go_together() -> None:
     server = GenerationSettings(engine="server")
     with pytest.raises(ValueError, match="sampling_weights is half; leave it at own"):
         PeerConfig("a/b", quantization="none", sampling_weights="half", generation=server)
-    with pytest.raises(ValueError, match="quantization is nf4; set it to none"):
-        PeerConfig("a/b", generation=server)
+    never = GRPO(off_policy="never")
+    check_off_policy({"a": PeerConfig("a/b", generation=server)}, GRPO())  # corrected for
+    with pytest.raises(ValueError, match="peers.a.quantization is nf4 and generation.engine server has the plain weights"):
+        check_off_policy({"a": PeerConfig("a/b", generation=server)}, never)
+    nucleus = PeerConfig("a/b", quantization="none", generation=dataclasses.replace(server, top_p=0.9))
+    with pytest.raises(ValueError, match="peers.a.generation.top_p is 0.9 and nothing corrects"):
+        check_off_policy({"a": nucleus}, never)
+    check_off_policy({"a": PeerConfig("a/b")}, never)
+
+
+def test_a_nucleus_and_what_it_leaves_out(
+    served: ServedModel, settings: Callable[..., GenerationSettings], llama_folder: Path
+) -> None:
+    """Log-probabilities are the nucleus's; the policy's own are lower by the mass that it holds, which is the mean ratio."""
+    generation = dataclasses.replace(settings(tolerance=1e-3), top_p=0.7)
+    peer = make_peer(llama_folder, generation=generation)
+    sampled = peer.sample(PROMPTS, SEEDS)
+    examples, masses = [], []
+    for prompt, group in zip(PROMPTS, sampled, strict=True):
+        for c in group:
+            examples.append(Example(prompt, c.token_ids, advantage=1.0, sampled_logprobs=c.logprobs))
+            with torch.no_grad(), peer.policy():
+                logits = naive_logits(peer.network, [*prompt, *c.token_ids])[len(prompt) - 1 : -1].double() / 0.8
+            for row in torch.softmax(logits, -1):
+                masses.append(float(sum(p for p in row if row[row > p].sum() < 0.7)))
+    frozen = freeze(peer, examples, need_old=False, need_reference=False)
+    report = accumulate(peer, frozen, GRPO(beta=0.0), CreditSettings(), torch.Tensor.backward)
+    assert report["off_policy_ratio"] == pytest.approx(sum(masses) / len(masses), abs=1e-4)
+    assert 0.7 <= report["off_policy_ratio"] < 1
+    # All ratios are 1 in the surrogate, so the loss is minus the mean over traces of each one's mean weight.
+    each = iter(masses)
+    means = [sum(next(each) for _ in e.token_ids) / len(e.token_ids) for e in examples]
+    assert report["loss"] == pytest.approx(-sum(means) / len(means), abs=1e-4)
+    uncorrected = accumulate(peer, frozen, GRPO(beta=0.0, off_policy="never"), CreditSettings(), torch.Tensor.backward)
+    assert uncorrected["loss"] == pytest.approx(-1.0, abs=1e-4)

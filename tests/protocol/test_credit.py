@@ -101,7 +101,7 @@ def test_what_a_peer_is_trained_on(mode: str, situation: str) -> None:
     # The student's own encoding of the teacher's best trace, and of nothing else.
     assert encoded == (["text of cold b1"] if TAUGHT in EXPECTED[mode, situation] else [])
     for example in examples:
-        assert example.sampled_logprobs is None  # no importance weight was asked for
+        assert (example.sampled_logprobs is None) is example.imitate  # no importance weight was asked for
         assert example.rescue == (example.imitate or example.weight == 0.8)
 
 
@@ -157,13 +157,13 @@ def test_a_teachers_trace_that_is_too_long_gives_way_to_the_next_best() -> None:
     assert imitated(2) == []
 
 
-def test_only_imitated_rescues_carry_the_probabilities_they_were_sampled_with() -> None:
+def test_policy_examples_and_imitated_rescues_carry_the_probabilities_they_were_sampled_with() -> None:
     groups = [Group(problem(i), list(traces)) for i, traces in enumerate(SITUATIONS.values())]
     for mode in ("cold", "both", "peer_trace", "own_trace"):
         settings = CreditSettings(mode, importance_bound=1.0)  # type: ignore[arg-type]
         for example in assign_credit(groups, "a", settings, lambda text: FOREIGN):
-            rescue = example.imitate and mode in ("cold", "both")
-            assert example.sampled_logprobs == ([-1.0, -2.0] if rescue else None)
+            own = not example.imitate or mode in ("cold", "both")
+            assert example.sampled_logprobs == ([-1.0, -2.0] if own else None)
 
 
 def test_policy_examples_can_be_dropped_but_not_what_is_imitated() -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.sampling.engine import Rig, SampledTokens
 
 #: Completions, and tokens of each, that are scored.
@@ -25,7 +27,7 @@ def compare(
     rig: Rig,
     prompts: Sequence[Sequence[int]],
     completions: Sequence[SampledTokens],
-    temperature: float,
+    settings: GenerationSettings,
     tolerance: float | None,
     mend: str,
 ) -> float:
@@ -35,7 +37,7 @@ def compare(
         rig: The peer's network, with its adapter switched on.
         prompts: Of each completion.
         completions: What the engine sampled; only a few are looked at.
-        temperature: They were sampled at.
+        settings: Temperature and nucleus they were sampled with; the engine's log-probabilities are those of the nucleus.
         tolerance: Largest difference; unset, 0.1, or 0.5 for a quantized base, whose engine has the plain weights.
         mend: What to do about a larger one, and the name of the setting.
 
@@ -47,8 +49,9 @@ def compare(
     for prompt, completion in list(zip(prompts, completions, strict=True))[:_COMPLETIONS]:
         ids = completion.token_ids[:_TOKENS]
         hidden = rig.network.base_model(input_ids=torch.tensor([[*prompt, *ids]], device=device)).last_hidden_state
-        logits = rig.head.logits(hidden[0, len(prompt) - 1 : -1]).float() / temperature
+        logits = rig.head.logits(hidden[0, len(prompt) - 1 : -1]).float() / settings.temperature
         own = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids, device=device)[:, None])[:, 0]
+        own = own - nucleus_mass(logits, settings.top_p).log()
         differences += (own.cpu() - torch.tensor(completion.logprobs[: len(ids)])).abs().tolist()
     mean = sum(differences) / len(differences)
     quantized = getattr(rig.network.config, "quantization_config", None) is not None
@@ -59,3 +62,20 @@ def compare(
             f"(allowed: {most:g}); {mend}"
         )
     return mean
+
+
+def nucleus_mass(logits: Tensor, top_p: float) -> Tensor:
+    """Probability of each row's nucleus: the tokens that have less than ``top_p`` above them.
+
+    Args:
+        logits: ``Tensor[rows, vocabulary]``.
+        top_p: In (0, 1].
+
+    Returns:
+        ``float32 Tensor[rows]``.
+    """
+    if top_p >= 1:
+        return logits.new_ones(len(logits))
+    ordered = torch.softmax(logits, -1).sort(-1, descending=True).values
+    above = ordered.cumsum(-1) - ordered
+    return torch.where(above < top_p, ordered, 0.0).sum(-1)

@@ -20,7 +20,7 @@ class SampledTokens:
     token_ids: list[int]
     """Exact ids, the end token included if one was sampled."""
     logprobs: list[float]
-    """Of each id under the full distribution at the sampling temperature."""
+    """Of each id at the sampling temperature, see :class:`Engine`."""
     stopped: bool
     """An end token or a stop string ended it, not the token limit."""
 
@@ -50,8 +50,12 @@ class Engine(ABC):
     """Samples completions of one peer.
 
     Whatever the engine, a completion's distribution is the peer's at the sampling temperature, cut to the nucleus; its
-    log-probabilities are those of the full distribution at that temperature; its end token is among its ids.
+    log-probabilities are those of the full distribution at that temperature (of the nucleus, where :attr:`own` is off); its end
+    token is among its ids.
     """
+
+    own: bool = True
+    """It runs the peer's own network; otherwise what it draws from is only nearly the peer's distribution."""
 
     @abstractmethod
     def sample(

@@ -82,6 +82,8 @@ class ServerEngine(Engine):
         ServerError: The server is away, serves another model, or has no room.
     """
 
+    own = False
+
     def __init__(self, rig: Rig, generation: GenerationSettings) -> None:
         self.rig = rig
         self.settings = generation.server
@@ -206,7 +208,7 @@ class ServerEngine(Engine):
             self.rig,
             [prompt for prompt, _ in wanted],
             completions,
-            settings.temperature,
+            settings,
             self.settings.tolerance,
             f"the server at {self.settings.url} must have the same weights, or raise generation.server.tolerance",
         )

@@ -41,6 +41,8 @@ class VllmEngine(Engine):
         PeerSourceError: vLLM takes no adapter of this rank.
     """
 
+    own = False
+
     def __init__(self, rig: Rig, generation: GenerationSettings) -> None:
         if rig.rank > _RANKS[-1]:
             raise PeerSourceError(f"peer {rig.name!r}: vLLM takes lora.r up to {_RANKS[-1]}, this is {rig.rank}")
@@ -153,7 +155,7 @@ class VllmEngine(Engine):
         self, prompts: Sequence[Sequence[int]], completions: Sequence[SampledTokens], settings: GenerationSettings
     ) -> None:
         mend = "see vLLM's log, or raise generation.vllm.tolerance"
-        difference = compare(self.rig, prompts, completions, settings.temperature, self.settings.tolerance, mend)
+        difference = compare(self.rig, prompts, completions, settings, self.settings.tolerance, mend)
         self._compare = False
         if self._version == 1:
             rank_zero_info(
