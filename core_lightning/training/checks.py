@@ -89,7 +89,7 @@ def check_off_policy(peers: Mapping[str, PeerConfig], objective: Objective) -> N
             continue
         if config.quantization != "none":
             raise ValueError(
-                f"peers.{name}.quantization is {config.quantization} and generation.engine {generation.engine} has the plain "
+                f"peers.{name}.quantization is {config.quantization} and generation.engine {generation.engine} has plain "
                 "weights; set objective.off_policy to auto, or quantization to none"
             )
         if generation.top_p < 1:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerConfig, PeerSourceError, config
+from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerSourceError, config
 from core_lightning.peers.sampling.native import NativeEngine
 from core_lightning.peers.sampling.settings import VllmSettings
 from core_lightning.protocol.rounds import Completion, trace_seed
@@ -226,7 +226,7 @@ class Server:
 
 
 def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    # This holds the questions and how answers are read; that vLLM gives them is for tests/vllm to see.
+    # This holds the questions and how answers are read; that vLLM gives them is for tests/real_vllm to see.
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 

@@ -295,10 +295,10 @@ def test_settings_that_do_not_go_together() -> None:
         PeerConfig("a/b", quantization="none", sampling_weights="half", generation=server)
     never = GRPO(off_policy="never")
     check_off_policy({"a": PeerConfig("a/b", generation=server)}, GRPO())  # corrected for
-    with pytest.raises(ValueError, match="peers.a.quantization is nf4 and generation.engine server has the plain weights"):
+    with pytest.raises(ValueError, match=r"peers\.a\.quantization is nf4 and generation\.engine server has plain weights"):
         check_off_policy({"a": PeerConfig("a/b", generation=server)}, never)
     nucleus = PeerConfig("a/b", quantization="none", generation=dataclasses.replace(server, top_p=0.9))
-    with pytest.raises(ValueError, match="peers.a.generation.top_p is 0.9 and nothing corrects"):
+    with pytest.raises(ValueError, match=r"peers\.a\.generation\.top_p is 0\.9 and nothing corrects"):
         check_off_policy({"a": nucleus}, never)
     check_off_policy({"a": PeerConfig("a/b")}, never)
 

@@ -50,8 +50,8 @@ class Engine(ABC):
     """Samples completions of one peer.
 
     Whatever the engine, a completion's distribution is the peer's at the sampling temperature, cut to the nucleus; its
-    log-probabilities are those of the full distribution at that temperature (of the nucleus, where :attr:`own` is off); its end
-    token is among its ids.
+    log-probabilities are those of the full distribution at that temperature (of the nucleus, where :attr:`own` is off); its
+    end token is among its ids.
     """
 
     own: bool = True
