@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier
-from core_lightning.objectives import GRPO, Objective, Totals, group_advantages, group_ids, no_signal
+from core_lightning.objectives import GRPO, Objective, Totals, group_ids, no_signal
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
@@ -29,11 +29,18 @@ from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.training.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
-from core_lightning.training.checks import check_counts, check_credit, check_off_policy, check_team, check_trainer
+from core_lightning.training.checks import (
+    check_counts,
+    check_credit,
+    check_off_policy,
+    check_team,
+    check_trainer,
+    say_what_is_inert,
+)
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
-from core_lightning.training.step_metrics import counts_among, prediction, rescue_outcomes, rescue_rates, step_metrics
+from core_lightning.training.step_metrics import counts_among, prediction, rescue_pairs, rescue_rates, step_metrics
 from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
 from core_lightning.training.update import PeerBatch, accumulate, freeze
 
@@ -54,15 +61,14 @@ class CollaborativeReasoningModule(LightningModule):
 
     Args:
         peers: The team, by name.
-        rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is. Unset,
-            three cold traces and no rescue round, because the default credit needs none.
+        rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is.
         prompt: Templates of both rounds.
         rewards: Weighted reward terms by name, beside or in the place of the default ones: correctness without partial
-            credit, determinantal ``diversity`` among right traces, and a bonus for ``rescue``. None removes one.
+            credit and determinantal ``diversity`` among right traces. None removes one.
         embedder: Vectors for the terms that compare traces; unset, all-MiniLM-L6-v2 on the CPU.
         distance: How embeddings and operations are weighed in the trace distance.
         advantage: Baseline and scale of advantages.
-        credit: What a failed peer is taught; unset, the correct trace of another peer.
+        credit: What a failed peer is taught; unset, the correct trace of another peer and its own faithful rescue.
         objective: Policy loss; unset, GRPO.
         optimizer: Optimizer of all adapters, one parameter group per peer.
         schedule: Learning rate over training.
@@ -112,7 +118,7 @@ class CollaborativeReasoningModule(LightningModule):
         # Checkpoints hold adapters only; on_load_checkpoint checks that none is missing.
         self.strict_loading = False
         self.peer_configs = dict(peers)
-        self.rounds = rounds or RoundSettings(k=3, k_rescue=0)
+        self.rounds = rounds or RoundSettings()
         prompt = prompt or PromptSettings()
         self.prompt = prompt.dated()
         self._day_set = prompt.date is not None
@@ -134,7 +140,8 @@ class CollaborativeReasoningModule(LightningModule):
         self.max_nonfinite = max_nonfinite
         check_team(self.peer_configs, self.min_peers, self.max_peers, type(self).__name__)
         check_counts({n: getattr(self, n) for n in ("updates_per_batch", "eval_samples", "max_nonfinite")})
-        check_credit(self.credit, self.rounds)
+        check_credit(self.credit, self.rounds, len(self.peer_configs))
+        say_what_is_inert(self.rewards.terms, self.rounds, self.advantage, self.credit, len(self.peer_configs))
         check_off_policy(self.peer_configs, self.objective)
         if max_grad_norm <= 0:
             raise ValueError(f"model.max_grad_norm is {max_grad_norm}; set it above 0")
@@ -169,6 +176,7 @@ class CollaborativeReasoningModule(LightningModule):
             self.distance,
             self.verifier,
             self.parallel_peers,
+            self.credit,
         )
 
     @property
@@ -256,9 +264,7 @@ class CollaborativeReasoningModule(LightningModule):
             return set()
         rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
         ids = group_ids(groups, settings.group_by)
-        values = group_advantages(
-            rewards, ids, normalize_std=bool(settings.normalize_std), std_floor=settings.std_floor
-        )
+        values = settings.advantages(groups)
         silent = no_signal(rewards, ids)
         for trace, advantage in zip(traces, values.tolist(), strict=True):
             trace.advantage = advantage
@@ -274,7 +280,6 @@ class CollaborativeReasoningModule(LightningModule):
             peer.encode_completion,
             own_words=peer.in_own_words,
             rescue_rate=self.rescue_rates[peer.name].value,
-            max_tokens=peer.config.generation.max_new_tokens,
             drop=lambda trace: id(trace) in masked,
         )
 
@@ -359,7 +364,7 @@ class CollaborativeReasoningModule(LightningModule):
     # --- logging ------------------------------------------------------------------------------------------------------
 
     def _count_rescues(self, groups: Sequence[Group]) -> None:
-        outcomes = [rescue_outcomes(groups, name) for name in self.rescue_rates]
+        outcomes = [[pair.rescued for pair in rescue_pairs(groups, name)] for name in self.rescue_rates]
         counts = self._over_ranks(*map(sum, outcomes), *map(len, outcomes))
         for rate, rescued, hinted in zip(
             self.rescue_rates.values(), counts[: len(outcomes)], counts[len(outcomes) :], strict=True

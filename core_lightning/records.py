@@ -97,10 +97,16 @@ class Trace:
     """The hint shown in this trace's prompt; always None in the cold round."""
     sampled_logprobs: list[float] | None = None
     """Log-probability of each sampled id at the sampling temperature, where the sampler recorded it."""
+    temperature: float | None = None
+    """Sampling temperature, where it was another than the peer's own (the rescue round may have one)."""
+    flaw: str | None = None
+    """Why a correct rescue is not faithful, in words; None for a faithful one and for every other trace."""
     terms: dict[str, float | None] = field(default_factory=dict)
     """Unweighted reward of every term by name; None where a term had no opinion."""
     reward: float = 0.0
     """Weighted sum of the terms; NaN when a weighted term had no opinion."""
+    shaping: float = 0.0
+    """The part of the reward that comes from shaping terms: diversity, rarity, rescue, cross distance."""
     advantage: float = 0.0
 
 
@@ -110,6 +116,8 @@ class Group:
 
     problem: Problem
     traces: list[Trace] = field(default_factory=list)
+    teachers: dict[str, list[Trace]] = field(default_factory=dict)
+    """For each student the traces that can teach it, best first; the first one is shown as hint and imitated."""
 
     def __iter__(self) -> Iterator[Trace]:
         return iter(self.traces)
@@ -133,6 +141,21 @@ class Group:
         """Whether the peer sampled in the cold round and every one of its traces is wrong."""
         cold = self.of(peer, "cold")
         return bool(cold) and not any(t.correct for t in cold)
+
+    def rescues(self, peer: str, *, faithful: bool = False) -> list[Trace]:
+        """Correct traces that a peer sampled with a hint after all its cold traces had failed.
+
+        Args:
+            peer: Whose.
+            faithful: Only those without a flaw.
+        """
+        if not self.failed_cold(peer):
+            return []
+        return [
+            t
+            for t in self.of(peer, "rescue")
+            if t.correct and t.hint is not None and not (faithful and t.flaw is not None)
+        ]
 
     def add(self, traces: Iterable[Trace]) -> None:
         """Append traces, keeping sampling order."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.learning.teacher_bonus import TeacherBonus
 from core_lightning.protocol.credit import CreditSettings
+from core_lightning.protocol.faithful import FaithfulSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import (
     GreedyMarginDiversity,
@@ -21,7 +22,32 @@ from core_lightning.rewards import (
 )
 from core_lightning.training.settings import AdvantageSettings
 
+#: No filter: every correct rescue is taken for faithful.
+ANY = FaithfulSettings(min_probability=0.0, equations=False)
 RESCUE = {"rescue": WeightedTerm(RescueBonus(), 0.15)}
+
+
+# Settings are written out: a result must not change its meaning when the library's default does. The arms of the first
+# experiment chose the teacher by total reward, took every correct rescue for faithful, and divided shaping rewards by the
+# standard deviation together with correctness. Its lines were made by code that imitated every correct rescue of a problem.
+
+
+def _cold_only(k: int) -> RoundSettings:
+    return _rescued(k=k, k_rescue=0)
+
+
+def _rescued(**options: object) -> RoundSettings:
+    first = {"k": 3, "k_rescue": 2, "teacher": "total_reward", "teacher_equations": False}
+    return RoundSettings(**{**first, **options})  # type: ignore[arg-type]
+
+
+def _credit(mode: str, **options: object) -> CreditSettings:
+    first = {"mode": mode, "weight": 0.8, "imitation_weight": 0.8, "faithful": ANY}
+    return CreditSettings(**{**first, **options})  # type: ignore[arg-type]
+
+
+def _advantage(group_by: str, std_floor: float = 1e-4) -> AdvantageSettings:
+    return AdvantageSettings(group_by, std_floor=std_floor, shaping="normalized")  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -30,9 +56,9 @@ class Arm:
 
     about: str
     """One line for the tables."""
-    rounds: RoundSettings = field(default_factory=lambda: RoundSettings(k=3, k_rescue=2))
+    rounds: RoundSettings = field(default_factory=_rescued)
     credit: CreditSettings = field(default_factory=lambda: _credit("hinted"))
-    advantage: AdvantageSettings = field(default_factory=lambda: AdvantageSettings("peer", std_floor=1e-4))
+    advantage: AdvantageSettings = field(default_factory=lambda: _advantage("peer"))
     rewards: Mapping[str, WeightedTerm] = field(default_factory=lambda: RESCUE)
     """Terms besides correctness."""
     solo: bool = False
@@ -43,17 +69,19 @@ class Arm:
     """Draw kinds of problems in proportion to how often the peers disagreed on them lately."""
 
 
-def _cold_only(k: int) -> RoundSettings:
-    return RoundSettings(k=k, k_rescue=0)
-
-
-def _rescued(**options: object) -> RoundSettings:
-    return RoundSettings(**{"k": 3, "k_rescue": 2, **options})  # type: ignore[arg-type]
-
-
-def _credit(mode: str, **options: object) -> CreditSettings:
-    # Written out: a result must not change its meaning when the library's default does.
-    return CreditSettings(**{"mode": mode, "weight": 0.8, "imitation_weight": 0.8, **options})  # type: ignore[arg-type]
+def _second(about: str, k: int = 2, k_rescue: int = 1, mode: str = "teacher_and_rescue", **options: object) -> Arm:
+    """An arm of the second experiment: teachers chosen as teachers, one imitated rescue a problem, correctness alone."""
+    rounds = {name: options.pop(name) for name in ("teacher", "rescue_temperature") if name in options}
+    coverage = options.pop("coverage", 0.0)
+    credit = {"imitation_weight": 1.6, "weight": 0.8, "faithful": FaithfulSettings(0.1, True), **options}
+    quality = {"teacher": "quality", "teacher_ties": "likelihood", "teacher_equations": True}
+    return Arm(
+        about,
+        rounds=RoundSettings(k=k, k_rescue=k_rescue, **{**quality, **rounds}),  # type: ignore[arg-type]
+        credit=CreditSettings(mode, **credit),  # type: ignore[arg-type]
+        advantage=AdvantageSettings("round", std_floor=0.25, shaping="added", coverage=coverage),  # type: ignore[arg-type]
+        rewards={},
+    )
 
 
 def _imitating_among_right_traces(mode: str) -> Arm:
@@ -62,12 +90,12 @@ def _imitating_among_right_traces(mode: str) -> Arm:
         f"{mode} at twice the weight, diversity of right traces, std floor 0.25",
         rounds=_cold_only(3),
         credit=_credit(mode, imitation_weight=1.6),
-        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
+        advantage=_advantage("peer", 0.25),
         rewards={"diversity": WeightedTerm(LogDetDiversity(wrong_quality=0.0), 0.1)},
     )
 
 
-BY_ROUND = AdvantageSettings("round", std_floor=1e-4)
+BY_ROUND = _advantage("round")
 
 ARMS: Mapping[str, Arm] = {
     "base": Arm("no training", trained=False),
@@ -88,17 +116,17 @@ ARMS: Mapping[str, Arm] = {
     "joint": Arm(
         "no rescue round, one baseline for all peers",
         rounds=_cold_only(3),
-        advantage=AdvantageSettings("problem", std_floor=1e-4),
+        advantage=_advantage("problem"),
     ),
     "both_by_problem": Arm(
         "both, one baseline for all traces of a problem",
         credit=_credit("both"),
-        advantage=AdvantageSettings("problem", std_floor=1e-4),
+        advantage=_advantage("problem"),
     ),
     "published": Arm(
         "K 2, K' 1, hinted, one baseline, all published terms",
-        rounds=RoundSettings(k=2, k_rescue=1),
-        advantage=AdvantageSettings("problem", std_floor=1e-4),
+        rounds=_rescued(k=2, k_rescue=1),
+        advantage=_advantage("problem"),
         rewards={name: term for name, term in published_terms().items() if name != "correctness"},
     ),
     "students_all": Arm(
@@ -146,8 +174,36 @@ ARMS: Mapping[str, Arm] = {
     "logdet_floor": Arm(
         "both, with determinantal diversity, std floor 0.25",
         credit=_credit("both"),
-        advantage=AdvantageSettings(group_by="peer", std_floor=0.25),
+        advantage=_advantage("peer", 0.25),
         rewards=RESCUE | {"diversity": WeightedTerm(LogDetDiversity(wrong_quality=1.0), 0.1)},
     ),
+    # The second experiment: rescues that are imitated only if they are faithful.
+    "solo_k2": Arm("each peer alone, GRPO with K 2", rounds=_cold_only(2), rewards={}, solo=True),
+    "default": _second("K 2, K' 1: the teacher's trace and the faithful rescue imitated"),
+    "default_k3": _second("the same with K 3", k=3),
+    "default_half": _second("the same at half the weight each", imitation_weight=0.8),
+    "default_strong": _second("the same at twice the weight each", imitation_weight=3.2),
+    "default_strict": _second("every token at least 0.5 under the hint", faithful=FaithfulSettings(0.5, True)),
+    "default_loose": _second("every token at least 0.01 under the hint", faithful=FaithfulSettings(0.01, True)),
+    "no_probability": _second("equations checked, no threshold", faithful=FaithfulSettings(0.0, True)),
+    "no_equations": _second("threshold 0.1, equations not checked", faithful=FaithfulSettings(0.1, False)),
+    "no_filter": _second("every correct rescue is imitated", faithful=ANY),
+    "no_teacher": _second("the faithful rescue alone", mode="cold"),
+    "no_teacher_no_filter": _second("every correct rescue, no teacher's trace", mode="cold", faithful=ANY),
+    "no_teacher_floor": _second(
+        "every correct rescue, no teacher's trace, probability floor 0.1", mode="cold", faithful=ANY, probability_floor=0.1
+    ),
+    "default_floor": _second("the default with a probability floor of 0.1", probability_floor=0.1),
+    "rescue_or_teacher": _second("the teacher's trace only where no faithful rescue is left", mode="rescue_or_teacher"),
+    "hinted_credit": _second("policy gradient under the hinted prompt", mode="hinted"),
+    "cool_rescue": _second("the default, rescues sampled at temperature 0.5", rescue_temperature=0.5),
+    "teacher_by_reward": _second("the default, the teacher by total reward", teacher="total_reward"),
+    "coverage": _second("the default, problems weighed by whether the others fail (0.5)", coverage=0.5),
+    "coverage_full": _second("the default, problems weighed by whether the others fail (1)", coverage=1.0),
+    "lean_k2": _second("no rescue round, K 2: the teacher's trace imitated", k_rescue=0, mode="peer_trace"),
+    "lean_k3": _second("no rescue round, K 3", k=3, k_rescue=0, mode="peer_trace"),
+    "lean_k2_strong": _second("no rescue round, K 2, weight 3.2", k_rescue=0, mode="peer_trace", imitation_weight=3.2),
+    "lean_k2_coverage": _second("no rescue round, K 2, coverage 1", k_rescue=0, mode="peer_trace", coverage=1.0),
+    "lean_k3_coverage": _second("no rescue round, K 3, coverage 1", k=3, k_rescue=0, mode="peer_trace", coverage=1.0),
     "solo_k6": Arm("each peer alone, GRPO with K 6", rounds=_cold_only(6), rewards={}, solo=True),
 }

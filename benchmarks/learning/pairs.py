@@ -83,11 +83,10 @@ def _quickstart() -> Pair:
         embedder=MiniLMEmbedder,
         pretraining_seeds=(0,),
         steps=15,
-        completions=data["batch_size"] * (model["rounds"]["k"] + 1),
+        completions=64,
         lr=lr,
         lr_factors={name: peer.lr / lr for name, peer in peers.items() if peer.lr},
         hint_tokens=model["rounds"]["hint_tokens"],
-        alpha=model["rewards"]["correctness"]["term"]["init_args"]["alpha"],
     )
 
 

@@ -15,6 +15,12 @@ BINS = 10
 """Points of a curve: steps are averaged over as many equal parts of the run."""
 
 
+_PEER_METRICS = (
+    *("rescues", "faithful_rescues", "hints", "imitated", "reliance"),
+    *("no_signal", "completion_tokens", "entropy", "loss", "grad_norm"),
+)
+
+
 class TrainingCurve(Callback):
     """Notes every step; training problems are fresh, so their cold traces say how good the peers are at that step."""
 
@@ -32,10 +38,10 @@ class TrainingCurve(Callback):
             row |= {f"{n}/pass_at_2": float(pass_at_k(k, counts[:, i], 2).mean()) for i, n in enumerate(names)}
         if k > 1 and len(names) > 1:
             row["team_pass_at_2"] = float(team_pass_at_k(k, counts, 2).mean())
-        for name in ("rescues", "hints", "hint_leakage", "traces"):
+        for name in ("rescues", "faithful_rescues", "hints", "hint_leakage", "traces"):
             row[name] = metrics[f"train/{name}"]
         for peer in names:
-            for name in ("rescues", "hints", "no_signal", "completion_tokens", "entropy", "loss", "grad_norm"):
+            for name in _PEER_METRICS:
                 row[f"{peer}/{name}"] = metrics[f"train/{peer}/{name}"]
         row |= {name: value for name, value in metrics.items() if name.startswith("reward/")}
         self.steps.append(row)

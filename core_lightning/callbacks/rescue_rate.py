@@ -18,8 +18,8 @@ from core_lightning.report.rescue import Rescue, RescueCounts
 class RescueRateCallback(Callback):
     """Counts hinted (problem, peer) pairs and rescues over the run.
 
-    Logs ``rescue/rate``, ``rescue/<peer>/rate``, ``rescue/hints``, ``rescue/rescues`` and ``rescue/leakage``, all of
-    them since the first step. NaN until there is a hint.
+    Logs ``rescue/rate``, ``rescue/faithful_rate``, ``rescue/<peer>/rate``, ``rescue/hints``, ``rescue/rescues`` and
+    ``rescue/leakage``, all of them since the first step. NaN until there is a hint.
 
     Args:
         examples: Rescues to keep for the tables at the end, the most instructive ones: a hint without the gold
@@ -29,6 +29,7 @@ class RescueRateCallback(Callback):
     Attributes:
         hinted: (problem, peer) pairs that failed cold and saw a hint, by peer.
         rescued: Those of them that then succeeded, by peer.
+        faithful: Those of them with a faithful rescue, by peer (:mod:`core_lightning.protocol.faithful`).
         leaks: Hints in which the gold value still stood, by peer.
         rescues: The kept examples, best first.
     """
@@ -40,17 +41,20 @@ class RescueRateCallback(Callback):
         self.questions = questions
         self.hinted: dict[str, int] = {}
         self.rescued: dict[str, int] = {}
+        self.faithful: dict[str, int] = {}
         self.leaks: dict[str, int] = {}
         self.rescues: list[Rescue] = []
 
     def totals(self) -> RescueCounts:
         """Counts of all peers together."""
-        hinted, rescued, leaks = (sum(c.values()) for c in (self.hinted, self.rescued, self.leaks))
-        return RescueCounts(hinted, rescued, leaks)
+        hinted, rescued, faithful, leaks = (
+            sum(c.values()) for c in (self.hinted, self.rescued, self.faithful, self.leaks)
+        )
+        return RescueCounts(hinted, rescued, faithful, leaks)
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Give every peer a count, so that every step logs the same names."""
-        for counts in (self.hinted, self.rescued, self.leaks):
+        for counts in (self.hinted, self.rescued, self.faithful, self.leaks):
             for peer in pl_module.peer_configs:
                 counts.setdefault(peer, 0)
 
@@ -62,8 +66,10 @@ class RescueRateCallback(Callback):
             self.hinted[peer] += 1
             self.leaks[peer] += leaks
             self.rescued[peer] += rescue is not None
+            self.faithful[peer] += rescue is not None and not rescue["flaw"]
         self._keep([rescue for _, _, rescue in pairs if rescue is not None])
         metrics = {"rescue/rate": _rate(sum(self.rescued.values()), sum(self.hinted.values()))}
+        metrics["rescue/faithful_rate"] = _rate(sum(self.faithful.values()), sum(self.hinted.values()))
         metrics |= {f"rescue/{p}/rate": _rate(self.rescued[p], self.hinted[p]) for p in pl_module.peer_configs}
         metrics["rescue/hints"] = float(sum(self.hinted.values()))
         metrics["rescue/rescues"] = float(sum(self.rescued.values()))
@@ -83,11 +89,11 @@ class RescueRateCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and examples."""
-        return {n: getattr(self, n) for n in ("hinted", "rescued", "leaks", "rescues")}
+        return {n: getattr(self, n) for n in ("hinted", "rescued", "faithful", "leaks", "rescues")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from the run that is resumed."""
-        for name in ("hinted", "rescued", "leaks"):
+        for name in ("hinted", "rescued", "faithful", "leaks"):
             setattr(self, name, dict(state_dict[name]))
         self.rescues = list(state_dict["rescues"])
 
@@ -98,7 +104,8 @@ class RescueRateCallback(Callback):
             shown = [t for t in group.of(peer, "rescue") if t.hint is not None]
             if not shown or not group.failed_cold(peer):
                 continue
-            right = next((t for t in group.of(peer, "rescue") if t.correct), None)
+            # A faithful rescue before one that is only right.
+            right = next(iter([*group.rescues(peer, faithful=True), *group.rescues(peer)]), None)
             leaks = any(t.hint.leaks for t in shown if t.hint)
             if right is None:
                 pairs.append((peer, leaks, None))
@@ -120,6 +127,7 @@ class RescueRateCallback(Callback):
                 leaks=hint.leaks,
                 answer=right.answer or "",
                 text=right.text,
+                flaw=right.flaw or "",
                 truncated=right.truncated,
             )
             pairs.append((peer, leaks, rescue))

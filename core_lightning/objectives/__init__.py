@@ -1,6 +1,6 @@
 """From rewards to a loss: group advantages, and policy objectives as pure functions of tensors."""
 
-from core_lightning.objectives.advantages import GroupBy, group_advantages, group_ids, no_signal
+from core_lightning.objectives.advantages import GroupBy, coverage_weights, group_advantages, group_ids, no_signal
 from core_lightning.objectives.cispo import CISPO
 from core_lightning.objectives.dapo import DAPO
 from core_lightning.objectives.dr_grpo import DrGRPO
@@ -26,6 +26,7 @@ __all__ = [
     "OffPolicy",
     "Totals",
     "bounded_importance_nll",
+    "coverage_weights",
     "group_advantages",
     "group_ids",
     "kl_estimate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
@@ -63,6 +64,33 @@ def group_advantages(rewards: Tensor, groups: Tensor, *, normalize_std: bool = T
         # The second pass over centred values is exact where E[x^2] - E[x]^2 cancels.
         centred = centred / _group_mean(centred.square(), known, groups).sqrt().clamp_min(std_floor)
     return centred
+
+
+def coverage_weights(groups: Sequence[Group], coverage: float) -> Tensor:
+    """What a problem counts for each peer, by whether the others fail on it.
+
+    The team has a right answer with probability ``1 - prod_m (1 - p_m)``, whose derivative with respect to one peer's own
+    ``p`` is the probability that all others fail. So advantages weighted with that share follow the gradient of the
+    team's success (with one answer of each), and those weighted with 1 that of each peer's own.
+
+    Args:
+        groups: All groups of a step.
+        coverage: In [0, 1]; 0 weighs every problem with 1.
+
+    Returns:
+        ``float64 Tensor[traces]``, the traces in the order of the groups. A peer's probability is estimated by the share of
+        its cold traces that are right.
+    """
+    rows = []
+    for group in groups:
+        failing = {}
+        for peer in group.peers():
+            cold = group.of(peer, "cold")
+            failing[peer] = sum(not t.correct for t in cold) / len(cold) if cold else 1.0
+        for trace in group:
+            others = math.prod(share for peer, share in failing.items() if peer != trace.peer)
+            rows.append((1 - coverage) + coverage * others)
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def no_signal(rewards: Tensor, groups: Tensor) -> Tensor:

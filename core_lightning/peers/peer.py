@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,14 @@ from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 
 Policy = Literal["own", "reference"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A completion under the prompt it is scored with."""
+
+    prompt_ids: list[int]
+    token_ids: list[int]
 
 
 class Peer(nn.Module):
@@ -222,19 +230,42 @@ class Peer(nn.Module):
         """The text's longest beginning of at most so many tokens."""
         return self.encoder.text.cut(text, tokens)
 
-    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
+    def completion_room(self) -> int:
+        """Longest completion in tokens."""
+        return self.config.generation.max_new_tokens
+
+    def sample(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[Sequence[int]],
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> list[list[Completion]]:
         """Completions of every prompt, one per seed, in one batched call.
 
         A completion's text begins with the mark of the think block its prompt ended in: one that breaks off inside
         the block has no answer.
+
+        Args:
+            prompts: Token ids of each prompt.
+            seeds: For each prompt one seed per completion.
+            temperature: Of this call; unset, the peer's own.
+            top_p: Nucleus of this call; unset, the peer's own.
         """
+        own = self.generation
+        settings = replace(
+            own,
+            temperature=own.temperature if temperature is None else temperature,
+            top_p=own.top_p if top_p is None else top_p,
+        )
         self._set_mode(training=False)
         state = [p._version for p in self.adapter_parameters().values()]  # counts changes in place
         if state != self._synced:
             self.engine.sync(self.save_adapter)
             self._synced = state
         with self.policy(), self.sampling_weights():
-            sampled = self.engine.sample(prompts, seeds, self.generation)
+            sampled = self.engine.sample(prompts, seeds, settings)
         opened = [self.encoder.opened(prompt) for prompt in prompts]
         return [
             [Completion(s.token_ids, mark + self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
@@ -291,7 +322,12 @@ class Peer(nn.Module):
             self._beginning = None
 
     def logprobs(
-        self, sequences: Sequence[Sequenced], policy: Policy = "own", *, entropy_grad: bool = False
+        self,
+        sequences: Sequence[Sequenced],
+        policy: Policy = "own",
+        *,
+        entropy_grad: bool = False,
+        temperature: float | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Score completions token by token, at the sampling temperature, under the prompts they are credited to.
 
@@ -299,6 +335,7 @@ class Peer(nn.Module):
             sequences: One micro-batch.
             policy: The peer itself, or the reference it is kept near.
             entropy_grad: Let gradients flow through the entropies.
+            temperature: That all of them were sampled at; unset, the peer's own.
 
         Returns:
             Log-probabilities and entropies, ``float32 Tensor[traces, tokens]`` with 0 behind the end of a completion,
@@ -318,7 +355,11 @@ class Peer(nn.Module):
                 )
         targets = torch.tensor([t for c in completions for t in c], device=self.device)
         flat, flat_entropy = token_logprobs(
-            hidden[completion], targets, self.head, self.config.generation.temperature, entropy_grad=entropy_grad
+            hidden[completion],
+            targets,
+            self.head,
+            self.config.generation.temperature if temperature is None else temperature,
+            entropy_grad=entropy_grad,
         )
         shape = flat.new_zeros(completion.shape)
         return (
@@ -326,6 +367,17 @@ class Peer(nn.Module):
             shape.masked_scatter(completion, flat_entropy),
             completion,
         )
+
+    @torch.no_grad()
+    def likelihoods(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> list[float]:
+        """Mean log-probability per token of each completion under its prompt, in nats, at the sampling temperature."""
+        sequences = [Scored(p, c) for p, c in zip(prompts, completions, strict=True)]
+        means = [0.0] * len(sequences)
+        for indices in self.micro_batches(sequences):
+            logprobs, _, mask = self.logprobs([sequences[i] for i in indices])
+            for i, mean in zip(indices, (logprobs.sum(1) / mask.sum(1)).tolist(), strict=True):
+                means[i] = mean
+        return means
 
     @property
     def _window(self) -> int | None:

@@ -1,36 +1,56 @@
 """Which prompt a trace is trained under, and how: the step from judged groups to training examples.
 
 A cold trace is always a policy example under its own prompt. What a failed peer learns from one that succeeded is the
-open question of the method, so it is a setting; ``hinted`` is the published reading, the default what won in
-``benchmarks/learning``.
+open question of the method, so it is a setting; ``hinted`` is the published reading.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from core_lightning.answers import extract_answer
-from core_lightning.protocol.rounds import known_reward
-from core_lightning.records import AnswerKind, Group, Trace
+from core_lightning.protocol.faithful import FaithfulSettings, likeliest
+from core_lightning.protocol.teachers import known_reward
+from core_lightning.records import Group, Trace
 
-CreditMode = Literal["hinted", "cold", "both", "peer_trace", "own_trace", "adaptive"]
+CreditMode = Literal[
+    "teacher_and_rescue", "rescue_or_teacher", "peer_trace", "cold", "both", "hinted", "adaptive", "own_trace"
+]
+#: Modes that read traces of the rescue round, and those that read the teacher's trace.
+RESCUE_MODES = frozenset({"teacher_and_rescue", "rescue_or_teacher", "cold", "both", "hinted", "adaptive"})
+TEACHER_MODES = frozenset({"teacher_and_rescue", "rescue_or_teacher", "peer_trace", "adaptive"})
+#: Modes in which traces of the rescue round follow the policy gradient, so that their reward matters.
+POLICY_RESCUE_MODES = frozenset({"hinted", "both"})
 
 
 @dataclass(frozen=True)
 class CreditSettings:
     """What a failed peer is taught."""
 
-    mode: CreditMode = "peer_trace"
-    """``hinted``: policy gradient under the prompt with the hint (published). ``cold``: a correct rescue is imitated under
-    the plain prompt. ``both``. ``peer_trace``: the teacher's own trace is imitated by the student that failed (no rescue
-    sampling needed). ``own_trace``: a peer imitates its own correct cold trace (the control without cross-teaching).
-    ``adaptive``: ``cold``, but ``peer_trace`` while the peer's running rescue rate is below ``adaptive_below``."""
+    mode: CreditMode = "teacher_and_rescue"
+    """What a peer that failed a problem learns of it. Imitated means: its likelihood is raised under the plain prompt,
+    where the peer will be tested. Of several correct rescues of a problem the likeliest faithful one is imitated.
+
+    ``teacher_and_rescue``: the teacher's trace and the peer's own faithful rescue are both imitated.
+    ``rescue_or_teacher``: the faithful rescue, or the teacher's trace where there is none.
+    ``peer_trace``: the teacher's trace. Needs no rescue round, which saves its completions.
+    ``cold``: the faithful rescue. ``both``: the same, and the policy gradient under the prompt with the hint.
+    ``hinted``: policy gradient under the prompt with the hint alone (published).
+    ``adaptive``: ``cold``, but ``peer_trace`` while the peer's running rescue rate is below ``adaptive_below``.
+    ``own_trace``: a peer imitates its own best correct cold trace (the control without cross-teaching)."""
     weight: float = 0.8
-    """Weight of a rescue trace in the policy loss."""
+    """Weight of a rescue trace in the policy loss (``hinted``, ``both``)."""
     imitation_weight: float = 1.6
-    """Weight of an imitated trace."""
+    """Weight of an imitated trace of the teacher (with ``own_trace``, of the peer's own)."""
+    rescue_imitation_weight: float | None = None
+    """Weight of an imitated rescue; unset, ``imitation_weight``."""
+    faithful: FaithfulSettings = field(default_factory=FaithfulSettings)
+    """Which correct rescues are imitated."""
+    probability_floor: float = 0.0
+    """An imitated token less likely than this pulls in proportion to its probability, not as strongly as every other one:
+    a floor under the probability that its gradient is divided by. 0 sets none."""
     importance_bound: float | None = None
     """Bounds the importance weight plain / hinted probability of an imitated rescue; unset, plain likelihood."""
     adaptive_below: float = 0.3
@@ -39,13 +59,15 @@ class CreditSettings:
     """The running rate looks back on about so many hinted problems of the peer."""
 
     def __post_init__(self) -> None:
-        modes = ("hinted", "cold", "both", "peer_trace", "own_trace", "adaptive")
-        if self.mode not in modes:
-            raise ValueError(f"credit.mode is {self.mode!r}; choose one of {', '.join(modes)}")
-        for name in ("weight", "imitation_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"credit.{name} is {getattr(self, name)}; set it to 0 or more")
-        if self.importance_bound is not None and self.importance_bound <= 0:
+        if self.mode not in get_args(CreditMode):
+            raise ValueError(f"credit.mode is {self.mode!r}; choose one of {', '.join(get_args(CreditMode))}")
+        for name in ("weight", "imitation_weight", "rescue_imitation_weight"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise ValueError(f"credit.{name} is {value}; set it to a number of 0 or more")
+        if not 0 <= self.probability_floor < 1:
+            raise ValueError(f"credit.probability_floor is {self.probability_floor}; set it in [0, 1)")
+        if self.importance_bound is not None and not 0 < self.importance_bound < math.inf:
             raise ValueError(f"credit.importance_bound is {self.importance_bound}; set it above 0 or leave it out")
         if not 0 <= self.adaptive_below <= 1:
             raise ValueError(f"credit.adaptive_below is {self.adaptive_below}; set it in [0, 1]")
@@ -86,6 +108,8 @@ class Example:
     """Raise the likelihood instead of following the advantage."""
     sampled_logprobs: list[float] | None = None
     """Log-probabilities as it was sampled, for an importance weight."""
+    temperature: float | None = None
+    """At which it is scored; None is the peer's own sampling temperature."""
 
 
 def assign_credit(
@@ -96,52 +120,49 @@ def assign_credit(
     *,
     own_words: Callable[[str, list[int]], str] = lambda text, prompt_ids: text,
     rescue_rate: float = 1.0,
-    max_tokens: int | None = None,
     drop: Callable[[Trace], bool] = lambda trace: False,
 ) -> list[Example]:
     """Training examples of one peer.
 
     Args:
-        groups: Judged groups with advantages.
+        groups: Judged groups with advantages, teachers and marked flaws.
         peer: Whose examples.
         settings: What a rescue teaches.
         encode_completion: The peer's own token ids of somebody else's completion, end included.
         own_words: Somebody else's completion as the peer would have written it behind these prompt ids: cut at the peer's
-            own stop. One that has lost its answer by that is not imitated.
+            own stop. (A trace that loses its answer by that does not teach.)
         rescue_rate: The peer's running rescue rate, which ``adaptive`` looks at.
-        max_tokens: Longest trace of somebody else that is imitated, in the peer's tokens; a longer one need not fit
-            its context behind the prompt, and the next best teacher takes its place.
         drop: Policy examples to leave out (truncated traces, groups without signal).
     """
     mode = settings.mode
     if mode == "adaptive":
         mode = "peer_trace" if rescue_rate < settings.adaptive_below else "cold"
+    rescue_weight = (
+        settings.imitation_weight if settings.rescue_imitation_weight is None else settings.rescue_imitation_weight
+    )
     examples = []
     for group in groups:
         cold = group.of(peer, "cold")
         for trace in group.of(peer):
-            under_own_prompt = trace.round == "cold" or trace.hint is None or mode in ("hinted", "both")
-            if under_own_prompt and not drop(trace):
+            if (trace.round == "cold" or trace.hint is None or mode in POLICY_RESCUE_MODES) and not drop(trace):
                 examples.append(_policy(trace, settings))
-            if trace.round == "rescue" and trace.correct and trace.hint and mode in ("cold", "both"):
-                examples.append(_imitate(cold[0].prompt_ids, trace.token_ids, settings, trace.sampled_logprobs))
-        if mode == "peer_trace" and group.failed_cold(peer):
-            teachers = [t for t in group.of(round="cold") if t.correct and t.peer != peer]
-            prompt_ids, kind = cold[0].prompt_ids, group.problem.kind
-            texts = [(t, own_words(t.text, prompt_ids)) for t in _best_first(teachers)]
-            whole = (text for t, text in texts if text == t.text or _same_answer(t, text, kind))
-            encoded = (encode_completion(text) for text in whole)
-            fitting = next((ids for ids in encoded if ids and (max_tokens is None or len(ids) <= max_tokens)), None)
-            if fitting is not None:
-                examples.append(_imitate(cold[0].prompt_ids, fitting, settings))
+        rescue = likeliest(group.rescues(peer, faithful=True)) if mode in RESCUE_MODES - {"hinted"} else None
+        if rescue is not None:
+            sampled = rescue.sampled_logprobs
+            examples.append(_imitate(cold[0].prompt_ids, rescue.token_ids, rescue_weight, sampled))
+        if (
+            mode in TEACHER_MODES
+            and group.failed_cold(peer)
+            and not (mode == "rescue_or_teacher" and rescue is not None)
+        ):
+            for teacher in group.teachers.get(peer, [])[:1]:
+                ids = encode_completion(own_words(teacher.text, cold[0].prompt_ids))
+                if ids:
+                    examples.append(_imitate(cold[0].prompt_ids, ids, settings.imitation_weight))
         if mode == "own_trace":
-            for own in _best_first([t for t in cold if t.correct])[:1]:
-                examples.append(_imitate(own.prompt_ids, own.token_ids, settings))
+            for own in sorted((t for t in cold if t.correct), key=known_reward, reverse=True)[:1]:
+                examples.append(_imitate(own.prompt_ids, own.token_ids, settings.imitation_weight))
     return examples
-
-
-def _same_answer(trace: Trace, text: str, kind: AnswerKind) -> bool:
-    return extract_answer(text, kind) == trace.answer
 
 
 def _policy(trace: Trace, settings: CreditSettings) -> Example:
@@ -153,22 +174,9 @@ def _policy(trace: Trace, settings: CreditSettings) -> Example:
         weight=settings.weight if rescue else 1.0,
         rescue=rescue,
         sampled_logprobs=trace.sampled_logprobs,
+        temperature=trace.temperature,
     )
 
 
-def _imitate(
-    prompt_ids: list[int], token_ids: list[int], settings: CreditSettings, sampled: list[float] | None = None
-) -> Example:
-    return Example(
-        prompt_ids=prompt_ids,
-        token_ids=token_ids,
-        weight=settings.imitation_weight,
-        imitate=True,
-        rescue=True,
-        sampled_logprobs=sampled if settings.importance_bound is not None else None,
-    )
-
-
-def _best_first(traces: list[Trace]) -> list[Trace]:
-    """Traces by falling reward; ties go to the earlier one."""
-    return sorted(traces, key=known_reward, reverse=True)
+def _imitate(prompt_ids: list[int], token_ids: list[int], weight: float, sampled: list[float] | None = None) -> Example:
+    return Example(prompt_ids, token_ids, weight=weight, imitate=True, rescue=True, sampled_logprobs=sampled)

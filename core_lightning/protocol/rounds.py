@@ -16,10 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
+from core_lightning.protocol.faithful import FaithfulSettings, mark_flaws
 from core_lightning.protocol.prompts import Prompt, PromptSettings
 from core_lightning.records import Group, Hint, Problem, Round, Trace
 
-TeacherPolicy = Literal["total_reward", "correctness", "shortest", "round_robin"]
+TeacherPolicy = Literal["quality", "total_reward", "correctness", "shortest", "round_robin"]
+TieBreak = Literal["likelihood", "length"]
 HintForm = Literal["full", "first_fraction", "key_lines"]
 
 
@@ -47,8 +49,27 @@ class RolloutPeer(Protocol):
     def cut(self, text: str, tokens: int) -> str:
         """The text's longest beginning of at most so many of the peer's own tokens."""
 
-    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
-        """Completions of every prompt, one per seed."""
+    def encode_completion(self, text: str) -> list[int]:
+        """Token ids of somebody else's completion as this peer would write it, its end included."""
+
+    def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
+        """Somebody else's completion as this peer would have written it behind a prompt: cut at its own stop."""
+
+    def completion_room(self) -> int:
+        """Longest completion in tokens."""
+
+    def likelihoods(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> list[float]:
+        """Mean log-probability per token of each completion under its prompt, in nats."""
+
+    def sample(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[Sequence[int]],
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> list[list[Completion]]:
+        """Completions of every prompt, one per seed; temperature and nucleus are the peer's own unless given."""
 
 
 #: Answer and correctness of each completion: ``(texts, problems) -> [(answer, correct), ...]``.
@@ -67,8 +88,18 @@ class RoundSettings:
     """``failed``: only peers whose cold traces all failed. ``all``: every peer samples again (the authors' code)."""
     hint_probability: float = 1.0
     """With ``students: all``, how often the hint is shown (the authors' code: 0.75)."""
-    teacher: TeacherPolicy = "total_reward"
-    """Which correct cold trace teaches: highest total reward, highest correctness reward, shortest, or the peers in turn."""
+    rescue_temperature: float | None = None
+    """Sampling temperature of the rescue round; unset, the peer's own. Traces are scored at what was really used."""
+    rescue_top_p: float | None = None
+    """Nucleus of the rescue round; unset, the peer's own."""
+    teacher: TeacherPolicy = "quality"
+    """Which correct, complete cold trace of another peer teaches, as hint and for imitation alike. ``quality``: it has a
+    derivation, other correct traces agree with its steps, and among equals ``teacher_ties`` decides. ``total_reward``
+    (published), ``correctness``: the highest; ``shortest``; ``round_robin``: the peers in turn."""
+    teacher_ties: TieBreak = "likelihood"
+    """With ``quality``: the trace the student itself finds likeliest (one scoring pass), or the shortest one."""
+    teacher_equations: bool = True
+    """A trace with a false equation never teaches (published: False)."""
     hint_tokens: int = 512
     """Longest hint, in the student's tokens."""
     hint_form: HintForm = "full"
@@ -93,6 +124,12 @@ class RoundSettings:
             raise ValueError(
                 "rounds.hint_probability only applies to students: all; set students: all or leave it at 1"
             )
+        if self.rescue_temperature is not None and not 0 < self.rescue_temperature < math.inf:
+            raise ValueError(f"rounds.rescue_temperature is {self.rescue_temperature}; set it above 0 or leave it out")
+        if self.rescue_top_p is not None and not 0 < self.rescue_top_p <= 1:
+            raise ValueError(f"rounds.rescue_top_p is {self.rescue_top_p}; set it in (0, 1] or leave it out")
+        if self.teacher_ties not in get_args(TieBreak):
+            raise ValueError(f"rounds.teacher_ties is {self.teacher_ties!r}; choose likelihood or length")
         if self.teacher not in get_args(TeacherPolicy):
             raise ValueError(f"rounds.teacher is {self.teacher!r}; choose one of {', '.join(get_args(TeacherPolicy))}")
         if self.hint_form not in get_args(HintForm):
@@ -159,11 +196,11 @@ def plan_rescues(
     """Who tries again, taught by whom, with which hint.
 
     Args:
-        groups: After the cold round; ``trace.reward`` is set if the teacher policy reads it.
+        groups: After the cold round and :func:`~core_lightning.protocol.teachers.rank_teachers`.
         peers: The team; hints are cut in each student's own tokens.
         prompts: Templates; a hint is cut further until the prompt with it fits the student.
         settings: Who is a student, who teaches and what a hint is.
-        seed: Key of this step's randomness (hint probability, round-robin start).
+        seed: Key of this step's randomness (hint probability).
         fraction: Share of the derivation to show instead of the configured one (progressive hints).
     """
     plan = []
@@ -173,12 +210,7 @@ def plan_rescues(
                 if settings.students == "failed" and not group.failed_cold(name):
                     continue
                 draw = random.Random(trace_seed(*seed, group.problem.id, name, "hint"))
-                hints = (
-                    fitting_hint(made, group.problem, peer, prompts)
-                    for teacher in teachers(group, name, settings.teacher, draw)
-                    if (made := make_hint(teacher, group.problem, peer, settings, fraction))
-                )
-                hint = next(filter(None, hints), None)
+                hint = _first_hint(group, peer, prompts, settings, fraction)
                 if settings.students == "failed":
                     if hint:
                         plan.append(Rescue(group, name, hint))
@@ -188,17 +220,43 @@ def plan_rescues(
     return plan
 
 
+def _first_hint(
+    group: Group, peer: RolloutPeer, prompts: PromptSettings, settings: RoundSettings, fraction: float | None
+) -> Hint | None:
+    """The hint of the best teacher that has something to show; that trace then comes first, so it is imitated, too."""
+    ranked = group.teachers.get(peer.name, [])
+    for teacher in ranked:
+        made = make_hint(teacher, group.problem, peer, settings, fraction)
+        hint = made and fitting_hint(made, group.problem, peer, prompts)
+        if hint:
+            group.teachers[peer.name] = [teacher, *(t for t in ranked if t is not teacher)]
+            return hint
+    return None
+
+
 def rescue_round(
     plan: Sequence[Rescue],
     peers: Mapping[str, RolloutPeer],
     prompts: PromptSettings,
     verify: Verify,
+    settings: RoundSettings,
     *,
-    k: int,
     seed: Sequence[object],
+    faithful: FaithfulSettings | None = None,
     for_each: Callable[..., list] = in_turn,
 ) -> None:
-    """Students sample ``k`` traces each from their hinted prompts; the traces join the groups they belong to."""
+    """Students sample from their hinted prompts; the traces join their groups, judged, the unfaithful ones marked.
+
+    Args:
+        plan: Who tries again, with which hint.
+        peers: The team.
+        prompts: Templates.
+        verify: Answer and correctness of each completion.
+        settings: How many traces a student samples, and at which temperature and nucleus.
+        seed: Key of this step's randomness.
+        faithful: What makes a correct rescue faithful; unset, the defaults.
+        for_each: Applies the work to every peer.
+    """
     by_student = {name: [r for r in plan if r.student == name] for name in peers}
     busy = [peers[name] for name, rescues in by_student.items() if rescues]
 
@@ -208,34 +266,14 @@ def rescue_round(
         hints = [r.hint for r in rescues]
         encoded = [peer.encode(prompts.render(p, h.text if h else None)) for p, h in zip(problems, hints, strict=True)]
         offsets = [len(r.group.of(peer.name, "rescue")) for r in rescues]
-        return _sample(peer, "rescue", problems, encoded, hints, k, seed, offsets)
+        heat = {"temperature": settings.rescue_temperature, "top_p": settings.rescue_top_p}
+        return _sample(peer, "rescue", problems, encoded, hints, settings.k_rescue, seed, offsets, **heat)
 
     for peer, traces in zip(busy, for_each(sample, busy), strict=True):
         for rescue, own in zip(by_student[peer.name], traces, strict=True):
             rescue.group.add(own)
     _judge([r.group for r in plan], "rescue", verify)
-
-
-def teachers(group: Group, student: str, policy: TeacherPolicy, draw: random.Random) -> list[Trace]:
-    """The correct cold traces of other peers, the one that teaches first. Ties go to the earlier trace.
-
-    The others stand in for one that has nothing to show: a bare answer leaves no hint.
-    """
-    correct = [t for t in group.of(round="cold") if t.correct and t.peer != student]
-    if policy == "total_reward":
-        return sorted(correct, key=known_reward, reverse=True)
-    if policy == "correctness":
-        return sorted(correct, key=lambda t: t.terms.get("correctness") or 0.0, reverse=True)
-    if policy == "shortest":
-        return sorted(correct, key=lambda t: len(t.token_ids))
-    names = list(dict.fromkeys(t.peer for t in correct))
-    turn = draw.randrange(len(names)) if names else 0
-    return sorted(correct, key=lambda t: (names.index(t.peer) - turn) % len(names))
-
-
-def known_reward(trace: Trace) -> float:
-    """Reward to compare traces by: one without an opinion stands last, where NaN would stand anywhere."""
-    return -math.inf if math.isnan(trace.reward) else trace.reward
+    mark_flaws([r.group for r in plan], faithful or FaithfulSettings())
 
 
 def make_hint(
@@ -293,13 +331,15 @@ def _sample(
     k: int,
     seed: Sequence[object],
     offsets: Sequence[int] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
 ) -> list[list[Trace]]:
     first = offsets or [0] * len(problems)
     seeds = [
         [trace_seed(*seed, p.id, peer.name, round, i) for i in range(start, start + k)]
         for p, start in zip(problems, first, strict=True)
     ]
-    sampled = peer.sample(encoded, seeds)
+    sampled = peer.sample(encoded, seeds, temperature=temperature, top_p=top_p)
     return [
         [
             Trace(
@@ -312,6 +352,7 @@ def _sample(
                 truncated=c.truncated,
                 hint=hint,
                 sampled_logprobs=c.logprobs,
+                temperature=temperature,
             )
             for i, c in enumerate(completions)
         ]

@@ -21,6 +21,7 @@ class Rescue(TypedDict):
     leaks: bool
     answer: str
     text: str
+    flaw: str
     truncated: bool
 
 
@@ -31,5 +32,7 @@ class RescueCounts:
     hinted: int
     rescued: int
     """Those of them that then succeeded."""
+    faithful: int
+    """Those of them with a correct trace that is faithful, so that it may be imitated."""
     leaks: int
     """Those whose hint still held the gold value."""

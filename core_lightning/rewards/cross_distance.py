@@ -27,6 +27,7 @@ class CrossDistance(RewardTerm):
     """Overlap weight of that correctness reward."""
 
     needs_distance = True
+    shaping = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.margin <= 1.0:

@@ -48,6 +48,7 @@ class GreedyMarginDiversity(RewardTerm):
     """Overlap weight of the correctness reward that names the best trace (ties to the earlier one)."""
 
     needs_distance = True
+    shaping = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.margin <= 1.0 or self.cap < 1:

@@ -54,6 +54,7 @@ class LogDetDiversity(RewardTerm):
     """Ridge added to the kernel."""
 
     needs_distance = True
+    shaping = True
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.wrong_quality <= 1.0:

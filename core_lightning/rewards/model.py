@@ -56,7 +56,7 @@ class RewardModel:
     def score(
         self, groups: Sequence[Group], progress: float = 0.0, distances: StepDistances | None = None
     ) -> dict[str, float]:
-        """Set ``terms`` and ``reward`` of every trace of the groups, as they stand now.
+        """Set ``terms``, ``reward`` and its ``shaping`` part of every trace of the groups, as they stand now.
 
         It may be called after the cold round, to choose teachers, and again on the full groups: the second call
         overwrites the first. A term whose weight is 0 at this point of training is neither computed nor recorded.
@@ -80,14 +80,19 @@ class RewardModel:
             columns = {name: _values(name, self.terms[name].term, group, context) for name in weights}
             for i, trace in enumerate(group):
                 trace.terms = {name: column[i] for name, column in columns.items()}
-                trace.reward = sum(
-                    (math.nan if value is None else weights[name] * value for name, value in trace.terms.items()), 0.0
-                )
+                trace.reward = _weighted(trace.terms, weights)
+                shades = {n: v for n, v in trace.terms.items() if self.terms[n].term.shaping}
+                trace.shaping = _weighted(shades, weights)
         return {
             f"{name}/{statistic}": value
             for name in weights
             for statistic, value in _statistics([[trace.terms[name] for trace in group] for group in groups]).items()
         }
+
+
+def _weighted(values: Mapping[str, float | None], weights: Mapping[str, float]) -> float:
+    """Weighted sum; NaN when a term had no opinion."""
+    return sum((math.nan if value is None else weights[name] * value for name, value in values.items()), 0.0)
 
 
 def _values(name: str, term: RewardTerm, group: Group, context: RewardContext) -> list[float | None]:
@@ -120,11 +125,14 @@ def published_terms() -> dict[str, WeightedTerm]:
 
 
 def default_terms() -> dict[str, WeightedTerm]:
-    """What won in ``benchmarks/learning``: diversity among right traces only, and no partial credit."""
+    """Correctness without partial credit, and diversity among right traces only (``benchmarks/learning``).
+
+    A rescue is rewarded by being imitated, with the weight ``credit.rescue_imitation_weight``: a bonus on its reward would
+    not act under the default credit.
+    """
     return {
         "correctness": WeightedTerm(Correctness(), 1.0),
         "diversity": WeightedTerm(LogDetDiversity(), 0.1),
-        "rescue": WeightedTerm(RescueBonus(), 0.15),
     }
 
 
@@ -132,6 +140,6 @@ def merged_terms(terms: Mapping[str, WeightedTerm | None]) -> dict[str, Weighted
     """The default terms with some others beside them or, by name, in their place; None removes one.
 
     >>> list(merged_terms({"diversity": None, "correctness": WeightedTerm(Correctness(), 2.0)}))
-    ['correctness', 'rescue']
+    ['correctness']
     """
     return {name: term for name, term in {**default_terms(), **terms}.items() if term is not None}

@@ -13,6 +13,8 @@ from core_lightning.rewards.term import RewardContext, RewardTerm
 class Rarity(RewardTerm):
     """A correct trace earns the share of wrong traces in its round (CORE, arXiv 2601.21600, Eq. 5)."""
 
+    shaping = True
+
     def __call__(self, group: Group, context: RewardContext) -> Sequence[float | None]:
         """``1[correct] * (1 - mean correctness of the same round in the group)``, over all peers."""
         rates = {

@@ -24,6 +24,8 @@ def is_rescue(trace: Trace, group: Group) -> bool:
 class RescueBonus(RewardTerm):
     """1 for a rescue, 0 for every other trace (CORE, arXiv 2601.21600)."""
 
+    shaping = True
+
     def __call__(self, group: Group, context: RewardContext) -> Sequence[float | None]:
         """``1[rescue trace, correct, hint shown, own cold traces all wrong, a peer right]``."""
         return [float(is_rescue(trace, group)) for trace in group]

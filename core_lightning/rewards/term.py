@@ -42,6 +42,11 @@ class RewardTerm(ABC):
     needs_distance: bool = False
     """Set to True when the term reads ``context.distance``; without any such term no text is embedded."""
 
+    shaping: bool = False
+    """Set to True for a term that only shades what another term rewards. With ``advantage.shaping: added`` it is added to
+    the advantage as it is, less its group's mean: divided by the group's standard deviation together with correctness, it
+    would change nothing in a group of two values, and be blown up in a group of equal correctness."""
+
     @abstractmethod
     def __call__(self, group: Group, context: RewardContext) -> Sequence[float | None]:
         """Reward of every trace of the group, in the group's order.

@@ -12,8 +12,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from core_lightning.objectives import Objective
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.sources import check as check_source
-from core_lightning.protocol.credit import CreditSettings
+from core_lightning.protocol.credit import RESCUE_MODES, CreditSettings
 from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.rewards import WeightedTerm
+from core_lightning.training.inert_terms import inert_terms
+from core_lightning.training.settings import AdvantageSettings
 
 
 def check_team(peers: Mapping[str, PeerConfig], least: int, most: int | None, kind: str) -> None:
@@ -61,19 +64,21 @@ def check_counts(counts: Mapping[str, int]) -> None:
             raise ValueError(f"model.{name} is {value}; set it to 1 or more")
 
 
-def check_credit(credit: CreditSettings, rounds: RoundSettings) -> None:
+def check_credit(credit: CreditSettings, rounds: RoundSettings, peers: int) -> None:
     """Refuse credit for rescues that are never sampled, and say when sampled rescues teach nothing.
 
     Raises:
         ValueError: Names the setting and the mend.
     """
+    if peers == 1:  # nobody teaches it, whatever the settings
+        return
     mode, rescues = credit.mode, rounds.k_rescue
-    if mode in ("cold", "both", "adaptive") and not rescues:
+    if mode in RESCUE_MODES - {"hinted"} and not rescues:
         raise ValueError(
             f"credit.mode is {mode}, which learns from rescues, but rounds.k_rescue is 0; set it to 1 or "
             "more, or credit.mode to peer_trace"
         )
-    if mode in ("peer_trace", "own_trace") and rescues:
+    if mode not in RESCUE_MODES and rescues:
         rank_zero_info(f"credit.mode {mode} trains no rescues: they are sampled to be measured only")
 
 
@@ -97,6 +102,22 @@ def check_off_policy(peers: Mapping[str, PeerConfig], objective: Objective) -> N
                 f"peers.{name}.generation.top_p is {generation.top_p} and nothing corrects for what it leaves out; set "
                 "objective.off_policy to auto, or top_p to 1"
             )
+
+
+def say_what_is_inert(
+    terms: Mapping[str, WeightedTerm],
+    rounds: RoundSettings,
+    advantage: AdvantageSettings,
+    credit: CreditSettings,
+    peers: int,
+) -> None:
+    """Say in one line which reward terms change nothing under the other settings."""
+    if inert := inert_terms(terms, rounds, advantage, credit, peers):
+        rank_zero_info(
+            f"model.rewards: {', '.join(inert)} cannot change an advantage with these rounds, credit.mode {credit.mode}, "
+            f"advantage.group_by {advantage.group_by} and advantage.shaping {advantage.shaping}; remove "
+            f"{'it' if len(inert) == 1 else 'them'}, or change one of these"
+        )
 
 
 def check_trainer(trainer: Any, updates_per_batch: int) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
 
 from core_lightning.objectives import Objective
-from core_lightning.objectives.advantages import GroupBy
+from core_lightning.objectives.advantages import GroupBy, coverage_weights, group_advantages, group_ids
+from core_lightning.records import Group
+
+Shaping = Literal["added", "normalized"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,15 @@ class AdvantageSettings:
     std_floor: float = 0.25
     """Smallest divisor, in units of reward (published: 1e-4). Below it, groups that differ in diversity alone would get
     advantages as large as those of right against wrong."""
+    shaping: Shaping = "added"
+    """What becomes of shaping terms (diversity, rarity, rescue, cross). ``added``: less the group's mean they are added to
+    the advantage as they are. ``normalized`` (published): they are part of the reward that is divided by the standard
+    deviation. Then a bonus changes nothing in a group of two values, and a group that differs in the bonus alone gets
+    advantages of full size."""
+    coverage: float = 0.0
+    """How much a problem counts for a peer by whether the others fail on it, in [0, 1]: advantages are multiplied with
+    ``(1 - coverage) + coverage * share``, the share being the estimated probability that every other peer fails. At 1 this
+    is the gradient of the probability that the team has a right answer, not of each peer's own."""
     mask_no_signal: bool | None = None
     """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone. Unset, yes for DAPO and
     no for all others."""
@@ -32,8 +48,27 @@ class AdvantageSettings:
     def __post_init__(self) -> None:
         if self.group_by not in ("problem", "peer", "round"):
             raise ValueError(f"advantage.group_by is {self.group_by!r}; choose problem, peer or round")
-        if self.std_floor <= 0:
+        if not 0 < self.std_floor < math.inf:
             raise ValueError(f"advantage.std_floor is {self.std_floor}; set it above 0")
+        if self.shaping not in get_args(Shaping):
+            raise ValueError(f"advantage.shaping is {self.shaping!r}; choose added or normalized")
+        if not 0 <= self.coverage <= 1:
+            raise ValueError(f"advantage.coverage is {self.coverage}; set it in [0, 1]")
+
+    def advantages(self, groups: Sequence[Group]) -> Tensor:
+        """Advantage of every trace of a step, ``float64 Tensor[traces]`` in the order of the groups.
+
+        Exactly 0 for a trace without an opinion on its reward, and for groups whose rewards are all equal.
+        """
+        traces = [t for group in groups for t in group]
+        rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
+        shades = torch.tensor([t.shaping if self.shaping == "added" else 0.0 for t in traces], dtype=torch.float64)
+        shades = torch.where(rewards.isnan(), torch.nan, shades)
+        ids = group_ids(groups, self.group_by)
+        plain = group_advantages(
+            rewards - shades, ids, normalize_std=self.normalize_std is not False, std_floor=self.std_floor
+        )
+        return (plain + group_advantages(shades, ids, normalize_std=False)) * coverage_weights(groups, self.coverage)
 
     def of(self, objective: Objective) -> AdvantageSettings:
         """These settings with the objective's own where nothing was set.

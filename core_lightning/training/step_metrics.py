@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from core_lightning.answers import canonical_answer
@@ -13,7 +14,10 @@ from core_lightning.records import Group, Trace
 PEER_PHASES = ("sample", "rescue", "score", "backward")
 TEAM_PHASES = ("verify", "embed", "reward", "step")
 OFF_POLICY = ("off_policy_ratio", "off_policy_ratio_p99", "off_policy_truncated")
-COUNTS = ("rescues", "hints", "traces", "dropped_problems", "answer_timeouts")
+COUNTS = (
+    *("hints", "rescues", "faithful_rescues", "clean_hints", "clean_rescues", "clean_faithful_rescues"),
+    *("traces", "dropped_problems", "answer_timeouts"),
+)
 
 
 def step_metrics(
@@ -36,7 +40,7 @@ def step_metrics(
         ``train/...`` for the team, ``train/<peer>/...`` for each peer, ``reward/...`` and ``time/...``. A mean over
         nothing (the rescue rate of a step without a hint) is NaN.
     """
-    metrics = _rescue_counts("train", rescue_outcomes(groups))
+    metrics = _rescue_counts("train", rescue_pairs(groups))
     metrics["train/hint_leakage"] = _mean([t.hint.leaks for g in groups for t in g if t.hint is not None])
     metrics["train/team_solved"] = _mean([any(t.correct for t in g.of(round="cold")) for g in groups])
     metrics["train/all_fail"] = _mean([not any(t.correct for t in g.of(round="cold")) for g in groups])
@@ -46,7 +50,7 @@ def step_metrics(
         cold = [t for t in own if t.round == "cold"]
         prefix = f"train/{peer}"
         metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
-        metrics |= _rescue_counts(prefix, rescue_outcomes(groups, peer))
+        metrics |= _rescue_counts(prefix, rescue_pairs(groups, peer))
         metrics[f"{prefix}/reward"] = _mean([t.reward for t in own if not math.isnan(t.reward)])
         metrics[f"{prefix}/no_signal"] = _mean(
             [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
@@ -57,7 +61,7 @@ def step_metrics(
         metrics[f"{prefix}/sampled_nll"] = _sampled_nll(own)
         spent = seconds.get(f"sample/{peer}", 0.0) + seconds.get(f"rescue/{peer}", 0.0)
         metrics[f"{prefix}/tokens_per_second"] = sum(len(t.token_ids) for t in own) / spent if spent else math.nan
-        for name in ("loss", "grad_norm", "imitated", "kl", "entropy", "clip_fraction", "ratio", *OFF_POLICY):
+        for name in ("loss", "grad_norm", "imitated", "reliance", "kl", "entropy", "clip_fraction", "ratio", *OFF_POLICY):
             metrics[f"{prefix}/{name}"] = updates.get(peer, {}).get(name, math.nan)
     metrics.update({f"reward/{name}": value for name, value in terms.items()})
     # All phases, also those that did not happen: ranks must log the same keys.
@@ -72,11 +76,27 @@ def counts_among(metrics: Mapping[str, float]) -> set[str]:
 
 
 def rescue_rates(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Rescues over hints of the team and of each peer, from counts that may come from several processes."""
+    """Rates of the team and of each peer, from counts that may come from several processes.
+
+    ``rescue_rate`` is rescued over hinted pairs, ``faithful_rate`` faithfully rescued over hinted pairs, and
+    ``faithful_share`` faithfully rescued over rescued ones; ``clean_rescue_rate`` and ``clean_faithful_rate`` count only
+    hints without the gold value.
+    """
     prefixes = [
         name.removesuffix("/hints") for name in metrics if name.startswith("train/") and name.endswith("/hints")
     ]
-    return {f"{p}/rescue_rate": _ratio(metrics[f"{p}/rescues"], metrics[f"{p}/hints"]) for p in prefixes}
+    parts = {
+        "rescue_rate": ("rescues", "hints"),
+        "faithful_rate": ("faithful_rescues", "hints"),
+        "faithful_share": ("faithful_rescues", "rescues"),
+        "clean_rescue_rate": ("clean_rescues", "clean_hints"),
+        "clean_faithful_rate": ("clean_faithful_rescues", "clean_hints"),
+    }
+    return {
+        f"{p}/{rate}": _ratio(metrics[f"{p}/{part}"], metrics[f"{p}/{whole}"])
+        for p in prefixes
+        for rate, (part, whole) in parts.items()
+    }
 
 
 def prediction(group: Group) -> dict[str, Any]:
@@ -90,20 +110,42 @@ def prediction(group: Group) -> dict[str, Any]:
     }
 
 
-def rescue_outcomes(groups: Sequence[Group], peer: str | None = None) -> list[bool]:
-    """For each (problem, peer) pair that had failed cold and saw a hint: whether it was rescued."""
-    return [
-        group.solved(name, "rescue")
-        for group in groups
-        for name in group.peers()
-        if peer in (None, name)
-        and group.failed_cold(name)
-        and any(t.hint is not None for t in group.of(name, "rescue"))
-    ]
+@dataclass(frozen=True)
+class RescuePair:
+    """What came of one (problem, peer) pair that had failed cold and saw a hint."""
+
+    rescued: bool
+    """Some rescue trace is correct."""
+    faithful: bool
+    """Some correct rescue trace has no flaw."""
+    leaks: bool
+    """The gold value stood in the hint."""
 
 
-def _rescue_counts(prefix: str, outcomes: Sequence[bool]) -> dict[str, float]:
-    return {f"{prefix}/rescues": float(sum(outcomes)), f"{prefix}/hints": float(len(outcomes))}
+def rescue_pairs(groups: Sequence[Group], peer: str | None = None) -> list[RescuePair]:
+    """Every hinted pair of a step, of one peer or of all."""
+    pairs = []
+    for group in groups:
+        for name in group.peers():
+            shown = [t.hint for t in group.of(name, "rescue") if t.hint is not None]
+            if peer in (None, name) and shown and group.failed_cold(name):
+                pairs.append(
+                    RescuePair(
+                        group.solved(name, "rescue"),
+                        bool(group.rescues(name, faithful=True)),
+                        any(hint.leaks for hint in shown),
+                    )
+                )
+    return pairs
+
+
+def _rescue_counts(prefix: str, pairs: Sequence[RescuePair]) -> dict[str, float]:
+    counts = {}
+    for mark, counted in (("", pairs), ("clean_", [p for p in pairs if not p.leaks])):
+        counts[f"{prefix}/{mark}hints"] = float(len(counted))
+        counts[f"{prefix}/{mark}rescues"] = float(sum(p.rescued for p in counted))
+        counts[f"{prefix}/{mark}faithful_rescues"] = float(sum(p.faithful for p in counted))
+    return counts
 
 
 def _sampled_nll(traces: Sequence[Trace]) -> float:

@@ -15,8 +15,10 @@ from core_lightning.answers import Verifier
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.choice import check_engine
+from core_lightning.protocol.credit import TEACHER_MODES, CreditSettings
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
+from core_lightning.protocol.teachers import rank_teachers
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
 from core_lightning.rewards.embedder import Embedder
@@ -52,6 +54,7 @@ class Team:
         distance: How embeddings and operations are weighed.
         verifier: Extracts and checks answers.
         parallel: Peers work at the same time: when they are on different devices (``auto``), always, or never.
+        credit: What is taught: whether a teacher is needed, and which rescues count as faithful.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Team:
         distance: HybridDistance,
         verifier: Verifier,
         parallel: Parallel = "auto",
+        credit: CreditSettings | None = None,
     ) -> None:
         self.peers = peers
         self.prompts = prompts
@@ -73,6 +77,7 @@ class Team:
         self.distance = distance
         self.verifier = verifier
         self.parallel = parallel
+        self.credit = credit or CreditSettings()
         self.watch = Stopwatch()
 
     def rollout(
@@ -90,9 +95,11 @@ class Team:
         """
         groups = self.cold(problems, self.rounds.k, seed)
         distances = self._distances(groups)
-        if self.rounds.k_rescue:
+        if self.rounds.k_rescue or self.credit.mode in TEACHER_MODES:
             if self.rounds.teacher in ("total_reward", "correctness"):
                 self._score(groups, progress, distances)
+            rank_teachers(groups, self.peers, self.prompts, self.rounds, seed=seed, for_each=self._for_each("rescue"))
+        if self.rounds.k_rescue:
             self._rescue(groups, seed)
         return groups, self._score(groups, progress, distances)
 
@@ -124,8 +131,9 @@ class Team:
             self.peers,
             self.prompts,
             self.verify,
-            k=self.rounds.k_rescue,
+            self.rounds,
             seed=seed,
+            faithful=self.credit.faithful,
             for_each=self._for_each("rescue"),
         )
 

@@ -22,6 +22,8 @@ class FrozenBatch:
     """Under the policy that sampled, ``Tensor[traces, tokens]``; None when a single update makes the ratio 1."""
     reference: Tensor | None
     """Under the reference policy, ``Tensor[traces, tokens]``; None when the objective has no KL term."""
+    temperature: float | None = None
+    """All examples are scored at it; None is the peer's own."""
 
 
 @dataclass
@@ -34,6 +36,12 @@ class PeerBatch:
     imitation_totals: Totals
     beginning: list[int]
     """What all prompts begin with, read once for all micro-batches."""
+
+    @property
+    def totals(self) -> Totals:
+        """Of policy and imitated examples together: what the imitation loss is divided by, so that few imitated traces
+        do not weigh as much as many."""
+        return self.policy_totals + self.imitation_totals
 
     def __bool__(self) -> bool:
         return bool(self.policy or self.imitation)
@@ -53,16 +61,19 @@ def freeze(
 
     def batches(part: list[Example], old: bool, reference: bool) -> list[FrozenBatch]:
         frozen = []
-        for indices in peer.micro_batches(part, len(beginning)):
-            chosen = [part[i] for i in indices]
-            with torch.no_grad():
-                frozen.append(
-                    FrozenBatch(
-                        chosen,
-                        peer.logprobs(chosen)[0] if old else None,
-                        peer.logprobs(chosen, "reference")[0] if reference else None,
+        for temperature in dict.fromkeys(e.temperature for e in part):  # one temperature a pass
+            alike = [e for e in part if e.temperature == temperature]
+            for indices in peer.micro_batches(alike, len(beginning)):
+                chosen = [alike[i] for i in indices]
+                with torch.no_grad():
+                    frozen.append(
+                        FrozenBatch(
+                            chosen,
+                            peer.logprobs(chosen, temperature=temperature)[0] if old else None,
+                            peer.logprobs(chosen, "reference", temperature=temperature)[0] if reference else None,
+                            temperature,
+                        )
                     )
-                )
         return frozen
 
     def totals(part: list[Example]) -> Totals:
@@ -90,12 +101,14 @@ def accumulate(
     Losses are divided by the totals of the whole step, so the cut into micro-batches does not matter.
 
     Returns:
-        The loss, summed over micro-batches, the objective's diagnostics, means over the tokens computed here, and how
-        far the samples were from the policy.
+        The loss, summed over micro-batches; the objective's diagnostics, means over the tokens computed here; how far the
+        samples were from the policy; and ``reliance``, how much likelier the tokens of imitated rescues were with the
+        hint than without, in nats per token.
     """
     sums: dict[str, float] = {}
     log_ratios: list[Tensor] = []  # of all policy tokens
     correct = objective.corrects(peer.engine.own)
+    reliance = relying = 0.0  # nats, and tokens of imitated rescues
 
     def add(loss: Tensor, diagnostics: dict[str, Tensor], scale: float) -> None:
         sums["loss"] = sums.get("loss", 0.0) + float(loss)
@@ -105,7 +118,9 @@ def accumulate(
     with peer.reading(batch.beginning):
         for frozen in batch.policy:
             examples = frozen.examples
-            logprobs, entropy, mask = peer.logprobs(examples, entropy_grad=objective.needs_entropy)
+            logprobs, entropy, mask = peer.logprobs(
+                examples, entropy_grad=objective.needs_entropy, temperature=frozen.temperature
+            )
             sampled = _sampled(examples, logprobs)
             if sampled is not None:
                 before = logprobs.detach() if frozen.old is None else frozen.old
@@ -128,18 +143,29 @@ def accumulate(
             examples = frozen.examples
             logprobs, _, mask = peer.logprobs(examples)
             weights = _column([e.weight for e in examples], logprobs)
-            total = batch.imitation_totals
-            sampled = _sampled(examples, logprobs)
-            if credit.importance_bound is not None and sampled is not None:
+            sampled = _padded([e.sampled_logprobs or [] for e in examples], logprobs)
+            # A rescue is scored under the plain prompt here; an importance weight exists only where it was sampled.
+            known = _column([e.sampled_logprobs is not None for e in examples], logprobs).bool()[:, None] & mask
+            if credit.importance_bound is not None and bool((known == mask).all()):
                 loss, diagnostics = bounded_importance_nll(
-                    logprobs, sampled, mask, credit.importance_bound, weights=weights, total=total
+                    logprobs,
+                    sampled,
+                    mask,
+                    credit.importance_bound,
+                    weights=weights,
+                    total=batch.totals,
+                    token_share=objective.token_share,
                 )
             else:
-                loss, diagnostics = nll(logprobs, mask, weights, total)
-            # A mean over few imitated traces must not weigh as much as a mean over all traces of the step.
-            share = total.traces / max(total.traces + batch.policy_totals.traces, 1.0)
-            backward(loss * share)
-            add(loss.detach() * share, diagnostics, _to_local_mean(total, batch.imitation))
+                loss, diagnostics = nll(
+                    logprobs, mask, weights, batch.totals, credit.probability_floor, objective.token_share
+                )
+            backward(loss)
+            add(loss.detach(), diagnostics, _to_local_mean(batch.totals, batch.imitation))
+            relying += float(known.sum())
+            reliance += float(torch.where(known, sampled - logprobs.detach(), 0.0).sum())
+    if relying:
+        sums["reliance"] = reliance / relying
     if log_ratios:
         sums |= off_policy_report(torch.cat(log_ratios), objective.off_policy_bound)
     return sums

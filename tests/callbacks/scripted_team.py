@@ -88,6 +88,7 @@ class ScriptedTeam(LightningModule):
         self.automatic_optimization = False
         self.peer_configs = {name: PeerConfig(model=f"nano/{name}") for name in peers}
         self.eval_samples = eval_samples
+        self.prompt = PromptSettings().dated()
         self.fail_at = None if in_evaluation else fail_at
         self.fail_evaluation_at = fail_at if in_evaluation else None
         self.seed = 42

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from core_lightning import PeerConfig, SoloReasoningModule, schedule
 from core_lightning.answers import Verdict, Verifier
 from core_lightning.callbacks.metrics_csv import read_metrics
-from core_lightning.cli.main import main
+from core_lightning.cli.main import build_cli, main
 from core_lightning.rewards import published_terms
 from core_lightning.schedule import Schedule
+from core_lightning.training.inert_terms import inert_terms
 from scripted_engine import saying
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -113,6 +114,30 @@ def value_of(term: dict[str, Any]) -> tuple[str, float | Schedule]:
     return term["term"]["class_path"].rsplit(".", 1)[-1], weight
 
 
+#: Shaping terms that change neither an advantage nor the choice of a teacher, by config; every other one does.
+INERT = {("published",): ["diversity"]}
+
+
+@pytest.mark.parametrize("task", ["quickstart", "nano", "gsm8k", "math", "aime", "gpqa"])
+@pytest.mark.parametrize("overlay", [(), ("lean",), ("published",)])
+def test_which_reward_terms_act(task: str, overlay: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PeerConfig, "__post_init__", lambda self: None)
+    arguments = [f"--config=configs/{name}.yaml" for name in (task, *overlay)]
+    cli = build_cli([*arguments[:1], *arguments[1:]], run=False)
+    model = cli.model
+    found = inert_terms(model.rewards.terms, model.rounds, model.advantage, model.credit)
+    assert found == INERT.get(overlay, [])
+
+
+@pytest.mark.parametrize("task", ["quickstart", "nano", "gsm8k", "math", "aime", "gpqa"])
+def test_every_shipped_config_runs_both_rounds(task: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", *configs(task, None, published=False), "--print_config"])
+    settings = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert (settings["rounds"]["k"], settings["rounds"]["k_rescue"]) == (2, 1)
+    assert settings["credit"]["mode"] == "teacher_and_rescue"
+
+
 @pytest.mark.parametrize("task", ["gsm8k", "math", "aime", "gpqa"])
 def test_a_task_has_the_projects_default_method(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
@@ -152,7 +177,9 @@ def test_the_overlay_makes_the_recipe_the_published_one(
     assert (settings["schedule"]["shape"], settings["schedule"]["warmup"]) == ("cosine", 0.1)
     assert settings["max_grad_norm"] == 1.0
     assert settings["credit"] | {"mode": "hinted", "weight": 0.8} == settings["credit"]
-    assert (settings["advantage"]["group_by"], settings["advantage"]["std_floor"]) == ("problem", 1e-4)
+    advantage = settings["advantage"]
+    assert (advantage["group_by"], advantage["std_floor"], advantage["shaping"]) == ("problem", 1e-4, "normalized")
+    assert (settings["rounds"]["teacher"], settings["rounds"]["teacher_equations"]) == ("total_reward", False)
     terms = {name: value_of(term) for name, term in settings["rewards"].items()}
     assert terms == {name: (type(t.term).__name__, t.weight) for name, t in published_terms().items()}
     objective = settings["objective"]["init_args"]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_lightning.objectives import group_advantages, group_ids, no_signal
+from core_lightning.objectives import coverage_weights, group_advantages, group_ids, no_signal
 from core_lightning.protocol import Group, Problem, Trace
 
 REWARD = st.one_of(st.sampled_from([0.0, 0.3, 1.0, 1.3, math.nan]), st.floats(-2, 2))
@@ -82,6 +82,37 @@ def test_two_passes_keep_the_deviation_of_a_large_mean() -> None:
 def test_a_trace_without_opinion_is_left_out_of_the_baseline() -> None:
     got = group_advantages(torch.tensor([0.0, 1.0, math.nan, math.nan]), torch.tensor([5, 5, 5, 9]))
     assert got.tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0])
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=4), min_size=1, max_size=4), st.floats(0, 1))
+def test_coverage_weighs_a_problem_by_the_chance_that_all_others_fail(right: list[list[int]], coverage: float) -> None:
+    """The derivative of the team's success with respect to one peer's own, by differences."""
+    groups = [
+        Group(
+            Problem(id=f"p{i}", question="", answer=""),
+            [Trace(f"m{m}", "cold", j, [], [], "", False, correct=j < c) for m, c in enumerate(row) for j in range(3)],
+        )
+        for i, row in enumerate(right)
+    ]
+
+    def team(rates: list[float]) -> float:
+        return 1 - math.prod(1 - p for p in rates)
+
+    expected = []
+    for row in right:
+        rates = [min(c, 3) / 3 for c in row]
+        for m in range(len(row)):
+            up = [p + 1e-3 * (i == m) for i, p in enumerate(rates)]
+            slope = (team(up) - team(rates)) / 1e-3  # linear in each rate, so the difference is exact
+            expected += [(1 - coverage) + coverage * slope] * 3
+    assert coverage_weights(groups, coverage).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_rescue_does_not_count_as_covering_a_problem() -> None:
+    traces = [Trace("a", "cold", 0, [], [], "", False), Trace("a", "rescue", 0, [], [], "", False, correct=True)]
+    other = Trace("b", "cold", 0, [], [], "", False, correct=True)
+    group = Group(Problem(id="p", question="", answer=""), [*traces, other])
+    assert coverage_weights([group], 1.0).tolist() == [0.0, 0.0, 1.0]
 
 
 def test_groupings_of_a_step() -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_lightning.objectives import Totals, bounded_importance_nll, nll
+from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Totals, bounded_importance_nll, nll
 from token_batches import Step, random_step
 
 
@@ -40,6 +40,53 @@ def test_nll_is_a_mean_over_traces_of_token_means(seed: int) -> None:
     assert loss.item() == pytest.approx(expected_loss, rel=1e-4)
     torch.testing.assert_close(logprobs.grad, torch.tensor(expected_gradient))
     assert float(report["nll"]) == pytest.approx(float(-step.logprobs[step.mask].mean()), rel=1e-4)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.01, 0.3, 0.9]))
+def test_a_floor_bounds_the_pull_of_an_unlikely_token(seed: int, floor: float) -> None:
+    """The gradient with respect to the probability is that of ``-p / max(p, floor)``, the denominator held still."""
+    step = random_step(seed, spread=2.0)
+    logprobs = step.logprobs.double().requires_grad_()
+    loss, report = nll(logprobs, step.mask, step.weights, floor=floor)
+    loss.backward()
+    p = step.logprobs.double().exp()
+    lengths, traces = step.mask.sum(1, keepdim=True).clamp_min(1), step.mask.any(1).sum()
+    expected = -step.weights[:, None] * (p / p.clamp_min(floor)) / lengths / traces
+    torch.testing.assert_close(logprobs.grad, torch.where(step.mask, expected, 0.0), rtol=1e-5, atol=1e-7)
+    assert float(report["floored"]) == pytest.approx(float((p[step.mask] < floor).double().mean()), abs=1e-6)
+
+
+def test_without_a_floor_one_false_token_ruins_what_many_right_ones_taught() -> None:
+    """A peer says A and rarely B; of 20 imitated traces 19 hold A and one, unfaithful, a token of probability 1e-6."""
+    shares = {}
+    for floor in (0.0, 0.05):
+        logits = torch.tensor([6.0, 4.0, -8.0], requires_grad=True)
+        targets = torch.tensor([[0]] * 19 + [[2]])
+        optimizer = torch.optim.SGD([logits], lr=0.5)
+        for _ in range(400):
+            logprobs = logits.log_softmax(0)[targets]
+            loss, _ = nll(logprobs, torch.ones_like(targets), floor=floor)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        shares[floor] = logits.softmax(0)[2].item()
+    assert shares[0.0] > 0.03  # likelihood gives the false token its share of the data
+    assert shares[0.05] < 1e-4
+
+
+@pytest.mark.parametrize("objective", [GRPO(), DAPO(), DrGRPO(max_tokens=50), GSPO(), SAPO(), CISPO()], ids=lambda o: type(o).__name__)
+def test_imitation_weighs_per_token_what_the_policy_weighs(objective: GRPO) -> None:
+    """The gradient of an imitated token equals that of a policy token of advantage 1 in the same step."""
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]]).bool()
+    total = Totals(traces=5.0, tokens=17.0)
+    logprobs = -torch.rand(2, 4, generator=torch.Generator().manual_seed(0))
+    imitated, followed = logprobs.clone().requires_grad_(), logprobs.clone().requires_grad_()
+    nll(imitated, mask, total=total, token_share=objective.token_share)[0].backward()
+    objective(followed, None, None, torch.ones(2), mask, total=total)[0].backward()
+    # SAPO's gate halves nothing at ratio 1 but scales by its slope there; the ratio between traces is what must agree.
+    ratio = imitated.grad[mask] / followed.grad[mask]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    assert 0.25 <= float(ratio[0]) <= 4
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.7, 1.0, 2.0]), st.sampled_from(["token", "sequence"]))

@@ -176,6 +176,50 @@ def test_frozen_logprobs_stay_when_the_peer_moves(llama_folder: Path) -> None:
             assert (peer.logprobs(part.examples)[0] - part.old).abs().max() > 1e-3
 
 
+def test_a_trace_of_a_cooler_round_is_scored_at_its_own_temperature(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    batch = [
+        Example([5, 6, 7], [9, 10, 2], advantage=1.0),
+        Example([8] * 9, [14, 2], advantage=0.5, temperature=0.3),
+        Example([7] * 4, [15, 16, 17], advantage=-0.7, temperature=0.3),
+    ]
+    plain, _, parts = gradients(peer, GRPO(beta=0.0), budget=1000, batch=batch)
+    assert parts == 2  # a pass has one temperature
+    peer.zero_grad()
+    loss = torch.zeros((), dtype=torch.float64)
+    for e in batch:
+        logprobs = naive_logprobs(peer, Scored(e.prompt_ids, e.token_ids), e.temperature or 0.8)[0]
+        loss = loss - e.advantage * (logprobs - logprobs.detach()).exp().mean() / 3
+    loss.backward()
+    for name, parameter in peer.adapter_parameters().items():
+        torch.testing.assert_close(plain[name], parameter.grad, atol=2e-4, rtol=2e-3)
+
+
+def test_reliance_is_what_the_hint_made_likelier(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    sequence = Scored([5, 6, 7], [9, 10, 2])
+    plain = naive_logprobs(peer, sequence, 0.8)[0].detach()
+    hinted = (plain + torch.tensor([1.0, 0.5, 0.0])).tolist()
+    batch = [
+        Example(sequence.prompt_ids, sequence.token_ids, imitate=True, sampled_logprobs=hinted),
+        Example([8] * 9, [14, 2], imitate=True),  # the teacher's trace was sampled by somebody else
+    ]
+    _, report, _ = gradients(peer, GRPO(), budget=1000, batch=batch)
+    assert report["reliance"] == pytest.approx(0.5, abs=1e-4)
+    _, report, _ = gradients(peer, GRPO(), budget=1000, batch=batch[1:])
+    assert "reliance" not in report  # no rescue was imitated
+
+
+def test_likelihoods_are_means_over_tokens_whatever_the_batch(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    sequences = [Scored([5, 6, 7], [9, 10, 2]), Scored([8] * 9, [14, 2]), Scored([7] * 20, [15] * 7)]
+    expected = [float(naive_logprobs(peer, s, 0.8)[0].mean().detach()) for s in sequences]
+    for budget in (1, 10_000):
+        peer.config = dataclasses.replace(peer.config, score_batch_tokens=budget)
+        found = peer.likelihoods([s.prompt_ids for s in sequences], [s.token_ids for s in sequences])
+        assert found == pytest.approx(expected, abs=1e-4)
+
+
 @pytest.mark.parametrize("bound", [0.5, 1.0, 4.0])
 def test_an_imitated_rescue_is_weighed_by_the_bounded_ratio(llama_folder: Path, bound: float) -> None:
     peer = make_peer(llama_folder)

@@ -19,10 +19,19 @@ class ScriptedPeer:
     name: str
     script: Script
     longest: int = 1000
+    longest_completion: int = 1000
+    stop: str | None = None
+    """Where it stops a completion of its own."""
     device: str = "cpu"
     calls: list[list[str]] = field(default_factory=list)
     """Prompt texts of every ``sample`` call."""
     words: list[str] = field(default_factory=list)
+    logprob: float = -0.5
+    """Of every token of a completion."""
+    likes: Callable[[str], float] = field(default=lambda text: 0.0)
+    """Mean log-probability per token of somebody else's completion."""
+    heat: list[tuple[float | None, float | None]] = field(default_factory=list)
+    """Temperature and nucleus of every ``sample`` call."""
 
     def encode(self, prompt: Prompt) -> list[int]:
         return self.ids(prompt.text)
@@ -42,7 +51,27 @@ class ScriptedPeer:
     def cut(self, text: str, tokens: int) -> str:
         return " ".join(text.split(" ")[: max(tokens, 0)])
 
-    def sample(self, prompts: Sequence[list[int]], seeds: Sequence[Sequence[int]]) -> list[list[Completion]]:
+    def encode_completion(self, text: str) -> list[int]:
+        return self.ids(text)
+
+    def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
+        return text if self.stop is None else text.split(self.stop, maxsplit=1)[0]
+
+    def completion_room(self) -> int:
+        return self.longest_completion
+
+    def likelihoods(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> list[float]:
+        return [self.likes(self.decode(ids)) for ids in completions]
+
+    def sample(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[Sequence[int]],
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> list[list[Completion]]:
+        self.heat.append((temperature, top_p))
         texts = [self.decode(p) for p in prompts]
         self.calls.append(texts)
         return [
@@ -51,7 +80,7 @@ class ScriptedPeer:
         ]
 
     def _completion(self, text: str) -> Completion:
-        return Completion(self.ids(text), text, text.endswith("..."), [-0.5] * len(text.split(" ")))
+        return Completion(self.ids(text), text, text.endswith("..."), [self.logprob] * len(text.split(" ")))
 
 
 VERIFIER = Verifier()

@@ -26,7 +26,7 @@ def trace(peer: str, round: str, index: int, correct: bool, **more: object) -> T
 
 
 #: Situations by what became of peer a, with peer b always right (its second trace has the higher reward).
-TEACHER = [trace("b", "cold", 0, True, reward=1.0), trace("b", "cold", 1, True, reward=1.5)]
+TEACHER = [trace("b", "cold", 0, True, reward=1.0), trace("b", "cold", 1, True, reward=1.5)]  # the second one ranks first
 FAILED = [trace("a", "cold", 0, False), trace("a", "cold", 1, False)]
 SITUATIONS = {
     "solved": [trace("a", "cold", 0, True, reward=0.5), trace("a", "cold", 1, False), *TEACHER],
@@ -37,7 +37,20 @@ SITUATIONS = {
     ],
     "no hint": [*FAILED, *TEACHER, trace("a", "rescue", 0, True)],
     "nobody": [*FAILED, trace("b", "cold", 0, False)],
+    "unfaithful": [*FAILED, *TEACHER, trace("a", "rescue", 0, True, hint=HINT, flaw="false equation: 1+1=3")],
+    "two rescues": [
+        *FAILED, *TEACHER, trace("a", "rescue", 0, True, hint=HINT),
+        trace("a", "rescue", 1, True, hint=HINT, sampled_logprobs=[-0.5, -0.5]),
+    ],
 }  # fmt: skip
+
+
+def situation(name: str, i: int = 0) -> Group:
+    """One of them as the rounds leave it: the student's teachers are ranked."""
+    group = Group(problem(i), list(SITUATIONS[name]))
+    if name not in ("solved", "nobody"):
+        group.teachers["a"] = [TEACHER[1], TEACHER[0]]
+    return group
 
 
 def written(examples: Sequence[Example]) -> list[tuple]:
@@ -66,7 +79,24 @@ EXPECTED = {
     ("hinted", "half"): [A0, A1, R0, R1],
     ("hinted", "no hint"): [A0, A1, UNHINTED],
     ("hinted", "nobody"): [A0, A1],
+    ("hinted", "unfaithful"): [A0, A1, R0],
+    ("hinted", "two rescues"): [A0, A1, R0, R1],
     ("cold", "solved"): [A0, A1],
+    ("cold", "unfaithful"): [A0, A1],
+    ("cold", "two rescues"): [A0, A1, imitated([13, 2])],  # one problem, one weight: the likelier one
+    ("both", "unfaithful"): [A0, A1, R0],
+    ("both", "two rescues"): [A0, A1, R0, R1, imitated([13, 2])],
+    ("teacher_and_rescue", "solved"): [A0, A1],
+    ("teacher_and_rescue", "rescued"): [A0, A1, imitated([12, 2]), TAUGHT],
+    ("teacher_and_rescue", "lost"): [A0, A1, TAUGHT],
+    ("teacher_and_rescue", "unfaithful"): [A0, A1, TAUGHT],
+    ("teacher_and_rescue", "two rescues"): [A0, A1, imitated([13, 2]), TAUGHT],
+    ("teacher_and_rescue", "no hint"): [A0, A1, UNHINTED, TAUGHT],
+    ("teacher_and_rescue", "nobody"): [A0, A1],
+    ("rescue_or_teacher", "rescued"): [A0, A1, imitated([12, 2])],
+    ("rescue_or_teacher", "lost"): [A0, A1, TAUGHT],
+    ("rescue_or_teacher", "unfaithful"): [A0, A1, TAUGHT],
+    ("rescue_or_teacher", "nobody"): [A0, A1],
     ("cold", "rescued"): [A0, A1, imitated([12, 2])],
     ("cold", "lost"): [A0, A1],
     ("cold", "half"): [A0, A1, imitated([13, 2])],
@@ -87,8 +117,8 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize(("mode", "situation"), EXPECTED)
-def test_what_a_peer_is_trained_on(mode: str, situation: str) -> None:
+@pytest.mark.parametrize(("mode", "name"), EXPECTED)
+def test_what_a_peer_is_trained_on(mode: str, name: str) -> None:
     encoded: list[str] = []
 
     def encode(text: str) -> list[int]:
@@ -96,18 +126,17 @@ def test_what_a_peer_is_trained_on(mode: str, situation: str) -> None:
         return FOREIGN
 
     settings = CreditSettings(mode=mode, imitation_weight=0.6)  # type: ignore[arg-type]
-    examples = assign_credit([Group(problem(), list(SITUATIONS[situation]))], "a", settings, encode)
-    assert written(examples) == EXPECTED[mode, situation]
+    examples = assign_credit([situation(name)], "a", settings, encode)
+    assert written(examples) == EXPECTED[mode, name]
     # The student's own encoding of the teacher's best trace, and of nothing else.
-    assert encoded == (["text of cold b1"] if TAUGHT in EXPECTED[mode, situation] else [])
+    assert encoded == (["text of cold b1"] if TAUGHT in EXPECTED[mode, name] else [])
     for example in examples:
-        assert (example.sampled_logprobs is None) is example.imitate  # no importance weight was asked for
         assert example.rescue == (example.imitate or example.weight == 0.8)
 
 
 @pytest.mark.parametrize(("rate", "mode"), [(0.0, "peer_trace"), (0.29, "peer_trace"), (0.3, "cold"), (1.0, "cold")])
 def test_adaptive_imitates_the_teacher_while_rescues_are_rare(rate: float, mode: str) -> None:
-    groups = [Group(problem(i), list(traces)) for i, traces in enumerate(SITUATIONS.values())]
+    groups = [situation(name, i) for i, name in enumerate(SITUATIONS)]
 
     def credited(settings: CreditSettings) -> list[Example]:
         return assign_credit(groups, "a", settings, lambda text: FOREIGN, rescue_rate=rate)
@@ -142,50 +171,37 @@ def test_a_running_rate_follows_a_change_that_a_mean_over_the_run_would_hide() -
     assert rate.value == before
 
 
-def test_a_teachers_trace_that_is_too_long_gives_way_to_the_next_best() -> None:
-    lengths = {"text of cold b0": 3, "text of cold b1": 9}
-
-    def imitated(max_tokens: int | None) -> list[int]:
-        examples = assign_credit(
-            [Group(problem(), list(SITUATIONS["lost"]))], "a", CreditSettings("peer_trace"),
-            lambda text: [7] * lengths[text], max_tokens=max_tokens,
-        )  # fmt: skip
-        return [len(e.token_ids) for e in examples if e.imitate]
-
-    assert imitated(None) == imitated(9) == [9]  # the better teacher, as long as the student could have written it
-    assert imitated(8) == imitated(3) == [3]
-    assert imitated(2) == []
-
-
 def test_policy_examples_and_imitated_rescues_carry_the_probabilities_they_were_sampled_with() -> None:
-    groups = [Group(problem(i), list(traces)) for i, traces in enumerate(SITUATIONS.values())]
-    for mode in ("cold", "both", "peer_trace", "own_trace"):
-        settings = CreditSettings(mode, importance_bound=1.0)  # type: ignore[arg-type]
-        for example in assign_credit(groups, "a", settings, lambda text: FOREIGN):
-            own = not example.imitate or mode in ("cold", "both")
-            assert example.sampled_logprobs == ([-1.0, -2.0] if own else None)
+    groups = [situation(name, i) for i, name in enumerate(SITUATIONS)]
+    for mode in ("cold", "both", "teacher_and_rescue", "peer_trace", "own_trace"):
+        for example in assign_credit(groups, "a", CreditSettings(mode), lambda text: FOREIGN):  # type: ignore[arg-type]
+            rescue = example.imitate and example.token_ids in ([12, 2], [13, 2])
+            assert (example.sampled_logprobs is not None) == (rescue or not example.imitate)
+
+
+def test_rescue_and_teacher_have_weights_of_their_own() -> None:
+    settings = CreditSettings(imitation_weight=2.0, rescue_imitation_weight=0.5)
+    examples = assign_credit([situation("rescued")], "a", settings, lambda text: FOREIGN)
+    assert [(e.token_ids, e.weight) for e in examples if e.imitate] == [([12, 2], 0.5), (FOREIGN, 2.0)]
+
+
+def test_a_policy_example_is_scored_at_the_temperature_it_was_sampled_at() -> None:
+    group = Group(problem(), [*FAILED, *TEACHER, trace("a", "rescue", 0, True, hint=HINT, temperature=0.4)])
+    examples = assign_credit([group], "a", CreditSettings("both"), lambda text: FOREIGN)
+    assert [e.temperature for e in examples] == [None, None, 0.4, None]  # imitated under the plain prompt: the peer's own
 
 
 def test_policy_examples_can_be_dropped_but_not_what_is_imitated() -> None:
-    group = Group(problem(), list(SITUATIONS["rescued"]))
+    group = situation("rescued")
     examples = assign_credit([group], "a", CreditSettings("both"), lambda text: FOREIGN, drop=lambda trace: True)
     assert written(examples) == [("imitate", "cold", [12, 2], 1.6)]
 
 
 def test_other_peers_traces_train_nobody_else() -> None:
-    group = Group(problem(), list(SITUATIONS["rescued"]))
+    group = situation("rescued")
     examples = assign_credit([group], "b", CreditSettings(), lambda text: FOREIGN)
     assert [e.token_ids for e in examples] == [[60], [61]]
     assert assign_credit([group], "c", CreditSettings("peer_trace"), lambda text: FOREIGN) == []
-
-
-def test_a_teacher_without_an_opinion_on_its_reward_stands_last() -> None:
-    teachers = [trace("b", "cold", 0, True, reward=math.nan), trace("b", "cold", 1, True, reward=-1.0)]
-    seen: list[str] = []
-    assign_credit(
-        [Group(problem(), [*FAILED, *teachers])], "a", CreditSettings("peer_trace"), lambda t: seen.append(t) or [1]
-    )
-    assert seen == ["text of cold b1"]
 
 
 @pytest.mark.parametrize(
@@ -194,6 +210,9 @@ def test_a_teacher_without_an_opinion_on_its_reward_stands_last() -> None:
         ({"mode": "warm"}, "credit.mode is 'warm'"),
         ({"weight": -1.0}, "credit.weight is -1.0"),
         ({"imitation_weight": -0.1}, "credit.imitation_weight is -0.1"),
+        ({"imitation_weight": math.nan}, "credit.imitation_weight is nan"),
+        ({"rescue_imitation_weight": math.inf}, "credit.rescue_imitation_weight is inf"),
+        ({"probability_floor": 1.0}, "credit.probability_floor is 1.0"),
         ({"importance_bound": 0.0}, "credit.importance_bound is 0.0"),
         ({"adaptive_below": 1.1}, "credit.adaptive_below is 1.1"),
         ({"adaptive_pairs": 0}, "credit.adaptive_pairs is 0"),
@@ -205,22 +224,18 @@ def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> No
     assert named in str(error.value)
 
 
-def test_a_trace_that_loses_its_answer_at_the_peers_own_stop_is_not_imitated() -> None:
-    better, worse = trace("b", "cold", 0, True, reward=2.0), trace("b", "cold", 1, True, reward=1.0)
-    better.text, worse.text = "Let me think.\nIt is 12.\n\\boxed{12}", "6 + 6 = 12\nsurely"
-    better.answer = worse.answer = "12"
-    group = Group(problem(), [trace("a", "cold", 0, False), better, worse])
-    seen: list[str] = []
+def test_a_teachers_trace_is_imitated_in_the_students_own_words() -> None:
+    group = situation("lost")
+    seen: list[tuple[str, list[int]]] = []
 
-    def encode(text: str) -> list[int]:
-        seen.append(text)
-        return [7] if text else []
+    def own_words(text: str, prompt_ids: list[int]) -> str:
+        seen.append((text, prompt_ids))
+        return "in other words"
 
-    def imitated(own_words: Callable[[str, list[int]], str]) -> list[Example]:
-        seen.clear()
+    def imitated(encode: Callable[[str], list[int]]) -> list[list[int]]:
         examples = assign_credit([group], "a", CreditSettings("peer_trace"), encode, own_words=own_words)
-        return [e for e in examples if e.imitate]
+        return [e.token_ids for e in examples if e.imitate]
 
-    assert len(imitated(lambda text, prompt: text.split("\n")[0])) == 1
-    assert seen == ["6 + 6 = 12"]
-    assert imitated(lambda text, prompt: "") == []
+    assert imitated(lambda text: [len(text)]) == [[len("in other words")]]
+    assert seen == [("text of cold b1", COLD)]
+    assert imitated(lambda text: []) == []  # nothing is left of it

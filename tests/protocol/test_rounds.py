@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import pytest
@@ -15,9 +14,9 @@ from core_lightning.protocol.rounds import (
     make_hint,
     plan_rescues,
     rescue_round,
-    teachers,
     trace_seed,
 )
+from core_lightning.protocol.teachers import rank_teachers
 from core_lightning.records import Group, Hint, Problem, Trace
 from scripted import ScriptedPeer, always, problem, verify
 
@@ -33,9 +32,14 @@ def both_rounds(
     peers: dict[str, ScriptedPeer], settings: RoundSettings, problems: Sequence = (problem(),), seed: object = 0
 ) -> tuple[list[Group], list[Rescue]]:
     groups = cold_round(problems, peers, PROMPTS, verify, k=settings.k, seed=(seed,))
-    plan = plan_rescues(groups, peers, PROMPTS, settings, seed=(seed,))
-    rescue_round(plan, peers, PROMPTS, verify, k=settings.k_rescue, seed=(seed,))
+    plan = planned(groups, peers, settings, seed)
+    rescue_round(plan, peers, PROMPTS, verify, settings, seed=(seed,))
     return groups, plan
+
+
+def planned(groups: list[Group], peers: dict[str, ScriptedPeer], settings: RoundSettings, seed: object = 0) -> list[Rescue]:
+    rank_teachers(groups, peers, PROMPTS, settings, seed=(seed,))
+    return plan_rescues(groups, peers, PROMPTS, settings, seed=(seed,))
 
 
 # --- cold round -----------------------------------------------------------------------------------------------------------
@@ -88,73 +92,6 @@ def test_trace_seeds_are_reproducible_and_fit_63_bits() -> None:
     assert len(seeds) == len(keys)
     assert all(0 <= s < 1 << 63 for s in seeds)
     assert trace_seed(1, 11) != trace_seed(11, 1) != trace_seed(111)
-
-
-# --- teacher --------------------------------------------------------------------------------------------------------------
-
-
-def trace(peer: str, index: int = 0, *, correct: bool = True, reward: float = 0.0, tokens: int = 5, **terms: float):
-    return Trace(
-        peer, "cold", index, [1], [2] * tokens, RIGHT, False, correct=correct, reward=reward, terms=dict(terms)
-    )
-
-
-TRACES = [
-    trace("a", 0, reward=9.0, correctness=2.0, tokens=1),
-    trace("b", 0, correct=False, reward=8.0, correctness=1.9, tokens=2),
-    trace("b", 1, reward=1.0, correctness=1.3, tokens=9),
-    trace("b", 2, reward=1.0, correctness=1.3, tokens=9),
-    trace("c", 0, reward=2.0, correctness=1.0, tokens=8),
-    trace("c", 1, reward=0.5, correctness=1.1, tokens=3),
-    trace("c", 2, reward=2.0, correctness=1.3, tokens=3),
-]
-
-
-@pytest.mark.parametrize(
-    ("policy", "chosen"),
-    [("total_reward", ("c", 0)), ("correctness", ("b", 1)), ("shortest", ("c", 1))],
-)
-def test_the_teacher_is_correct_somebody_else_and_the_earlier_of_equals(policy: str, chosen: tuple[str, int]) -> None:
-    group = Group(problem(), list(TRACES))
-    order = teachers(group, "a", policy, random.Random(0))  # type: ignore[arg-type]
-    assert (order[0].peer, order[0].index) == chosen
-    assert {(t.peer, t.index) for t in order} == {("b", 1), ("b", 2), ("c", 0), ("c", 1), ("c", 2)}
-
-
-def test_round_robin_lets_every_successful_peer_teach() -> None:
-    group = Group(problem(), list(TRACES))
-    taught = [teachers(group, "a", "round_robin", random.Random(i))[0] for i in range(60)]
-    counts = {name: sum(t.peer == name for t in taught) for name in "abc"}
-    assert counts["a"] == 0
-    assert min(counts["b"], counts["c"]) > 15
-    assert {(t.peer, t.index) for t in taught} == {("b", 1), ("c", 0)}  # the first correct one of each
-
-
-@pytest.mark.parametrize("policy", ["total_reward", "correctness", "shortest", "round_robin"])
-def test_without_another_correct_peer_nobody_teaches(policy: str) -> None:
-    group = Group(problem(), [trace("a"), trace("b", correct=False)])
-    assert teachers(group, "a", policy, random.Random(0)) == []  # type: ignore[arg-type]
-    # A rescue trace teaches nobody.
-    rescued = trace("b")
-    rescued.round = "rescue"
-    assert teachers(Group(problem(), [rescued]), "a", policy, random.Random(0)) == []  # type: ignore[arg-type]
-
-
-def test_a_reward_without_an_opinion_stands_last() -> None:
-    group = Group(problem(), [trace("b", 0, reward=float("nan")), trace("b", 1, reward=-3.0)])
-    assert [t.index for t in teachers(group, "a", "total_reward", random.Random(0))] == [1, 0]
-
-
-def test_a_teacher_with_nothing_to_show_is_passed_over() -> None:
-    bare, worked = trace("b", 0, reward=2.0), trace("b", 1, reward=1.0)
-    bare.text, worked.text = " 12", "7 + 5 is two more than 10. So #### 12"
-    group = Group(problem(answer="12"), [trace("a", correct=False), bare, worked])
-    (rescue,) = plan_rescues([group], team("", ""), PROMPTS, RoundSettings(k=1), seed=(0,))
-    assert rescue.student == "a"
-    assert rescue.hint is not None
-    assert (rescue.hint.teacher, rescue.hint.teacher_index) == ("b", 1)
-    group = Group(problem(answer="12"), [trace("a", correct=False), bare])
-    assert plan_rescues([group], team("", ""), PROMPTS, RoundSettings(k=1), seed=(0,)) == []
 
 
 # --- hint -----------------------------------------------------------------------------------------------------------------
@@ -242,6 +179,13 @@ def test_only_who_failed_is_rescued_by_somebody_who_did_not() -> None:
     assert len(peers["a"].calls) == 1
 
 
+def test_the_rescue_round_has_a_temperature_and_a_nucleus_of_its_own() -> None:
+    peers = team(RIGHT, WRONG)
+    (group,), _ = both_rounds(peers, RoundSettings(rescue_temperature=0.4, rescue_top_p=0.9))
+    assert peers["b"].heat == [(None, None), (0.4, 0.9)]  # the cold round samples as the peer's own settings say
+    assert [t.temperature for t in group.of("b")] == [None, None, 0.4]
+
+
 def test_nobody_to_rescue_and_nobody_who_could() -> None:
     for scripts in ((RIGHT, RIGHT), (WRONG, WRONG)):
         peers = team(*scripts)
@@ -280,17 +224,16 @@ def test_students_all_sample_again_with_a_hint_as_often_as_asked() -> None:
 
 @given(st.permutations(range(8)), st.permutations("abc"))
 def test_who_sees_a_hint_does_not_depend_on_the_order(order: list[int], names: list[str]) -> None:
-    def planned(problems: list, peers: dict[str, ScriptedPeer]) -> dict[tuple[str, str], Hint | None]:
+    def shown(problems: list, peers: dict[str, ScriptedPeer]) -> dict[tuple[str, str], Hint | None]:
         groups = cold_round(problems, peers, PROMPTS, verify, k=1, seed=(0,))
         for group in groups:
             group.traces.sort(key=lambda t: t.peer)  # who came first decides a tie, and must not change
         settings = RoundSettings(students="all", hint_probability=0.5, teacher="round_robin")
-        plan = plan_rescues(groups, peers, PROMPTS, settings, seed=(0,))
-        return {(r.group.problem.id, r.student): r.hint for r in plan}
+        return {(r.group.problem.id, r.student): r.hint for r in planned(groups, peers, settings)}
 
     scripts = {"a": RIGHT, "b": "1 + 6 = 7\n#### 7", "c": "2 + 5 = 7\n#### 7"}
-    straight = planned([problem(i) for i in range(8)], {n: ScriptedPeer(n, always(scripts[n])) for n in "abc"})
-    other = planned([problem(i) for i in order], {n: ScriptedPeer(n, always(scripts[n])) for n in names})
+    straight = shown([problem(i) for i in range(8)], {n: ScriptedPeer(n, always(scripts[n])) for n in "abc"})
+    other = shown([problem(i) for i in order], {n: ScriptedPeer(n, always(scripts[n])) for n in names})
     assert straight == other
     assert len({h.text for h in straight.values() if h}) == 3
     assert None in straight.values()
@@ -302,13 +245,13 @@ def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
     frame = len(peers["b"].ids("Q: What is number 0 ? Hint: A:"))
     peers["b"].longest = frame + words
     groups = cold_round([problem()], peers, PROMPTS, verify, k=1, seed=(0,))
-    plan = plan_rescues(groups, peers, PROMPTS, RoundSettings(k=1), seed=(0,))
+    plan = planned(groups, peers, RoundSettings(k=1))
     hints = [r.hint.text for r in plan if r.hint]
     if words < 1:
         assert plan == []
     else:
         assert [h.split(" ") for h in hints] == [["one", "two", "3", "+", "4", "is", "five", "six", "more"][:words]]
-        rescue_round(plan, peers, PROMPTS, verify, k=1, seed=(0,))
+        rescue_round(plan, peers, PROMPTS, verify, RoundSettings(k=1), seed=(0,))
         assert len(groups[0].of("b", "rescue")[0].prompt_ids) <= peers["b"].longest
 
 
@@ -324,6 +267,10 @@ def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
         ({"hint_fraction": 0.0}, "rounds.hint_fraction is 0.0"),
         ({"teacher": "nobody"}, "rounds.teacher is 'nobody'"),
         ({"hint_form": "haiku"}, "rounds.hint_form is 'haiku'"),
+        ({"teacher_ties": "luck"}, "rounds.teacher_ties is 'luck'"),
+        ({"rescue_temperature": 0.0}, "rounds.rescue_temperature is 0.0"),
+        ({"rescue_temperature": float("nan")}, "rounds.rescue_temperature is nan"),
+        ({"rescue_top_p": 1.5}, "rounds.rescue_top_p is 1.5"),
     ],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> None:

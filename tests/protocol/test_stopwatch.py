@@ -124,7 +124,7 @@ def test_every_phase_of_a_rollout_has_its_own_seconds(clock: Clock) -> None:
     }
     prompts = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
     rewards = RewardModel({"apart": WeightedTerm(Apart())})
-    team = Team(peers, prompts, RoundSettings(k=2, k_rescue=1), rewards, embed, HybridDistance(), SlowVerifier())  # type: ignore[arg-type]
+    team = Team(peers, prompts, RoundSettings(k=2, k_rescue=1, teacher="total_reward"), rewards, embed, HybridDistance(), SlowVerifier())  # type: ignore[arg-type]
     team.rollout([problem()], (0,), 0.0)
     seconds = team.watch.take()
     # Two cold texts are embedded for the choice of the teacher, the third when the rescue is scored.

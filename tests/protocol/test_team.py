@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Group
 from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel, WeightedTerm
 from core_lightning.rewards.term import RewardContext, RewardTerm
-from core_lightning.training.step_metrics import rescue_outcomes, step_metrics
+from core_lightning.training.step_metrics import RescuePair, rescue_pairs, step_metrics
 from core_lightning.training.team import Team, on_their_devices
 from scripted import VERIFIER, ScriptedPeer, always, problem
 
@@ -36,7 +37,8 @@ def test_the_teacher_is_chosen_by_the_reward_of_the_cold_round() -> None:
         "a": ScriptedPeer("a", lambda *_: next(texts)),
         "b": ScriptedPeer("b", lambda q, hinted, s: DERIVATION if hinted else "#### 8"),
     }
-    (group,), terms = make_team(peers, RoundSettings(k=2)).rollout([problem()], (0,), 0.0)
+    rounds = RoundSettings(k=2, teacher="total_reward")
+    (group,), terms = make_team(peers, rounds).rollout([problem()], (0,), 0.0)
     rescue = group.of("b", "rescue")[0]
     assert rescue.hint is not None
     assert rescue.hint.teacher_index == 1
@@ -70,8 +72,8 @@ def test_progressive_hints_grow_only_for_who_still_fails(word: str, progressive:
         first, second = (t.hint.text for t in own if t.hint)
         assert second.startswith(first)
         assert len(second) > len(first)
-    assert rescue_outcomes([group]) == [any(rescues)]
-    assert rescue_outcomes([group], "a") == []
+    assert rescue_pairs([group]) == [RescuePair(rescued=any(rescues), faithful=any(rescues), leaks=False)]
+    assert rescue_pairs([group], "a") == []
 
 
 def test_an_empty_step_is_survived() -> None:
@@ -118,6 +120,29 @@ def test_step_metrics_of_a_written_step() -> None:
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
     # Every step has the same keys, whatever happened in it: loggers and ranks count on that.
     assert metrics.keys() == step_metrics([], ["a", "b"], terms, {}, {}).keys()
+
+
+def test_rescues_are_counted_by_whether_they_are_faithful_and_the_hint_was_clean() -> None:
+    def answer(question: str, hinted: bool, seed: int) -> str:
+        if not hinted:
+            return "#### 9"
+        return "3 + 3 = 7\n#### 7" if "0 ?" in question else DERIVATION
+
+    peers = {"a": ScriptedPeer("a", always(DERIVATION)), "b": ScriptedPeer("b", answer)}
+    groups, terms = make_team(peers, RoundSettings()).rollout([problem(i) for i in range(3)], (0,), 0.0)
+    wrong_step = groups[0].of("b", "rescue")[0]
+    assert (wrong_step.correct, wrong_step.flaw) == (True, "false equation: 3 + 3 = 7")
+    for t in groups[2].of("b", "rescue"):  # as if the gold value had been left in the hint
+        assert t.hint is not None
+        t.hint = replace(t.hint, leaks=True)
+    metrics = step_metrics(groups, ["a", "b"], terms, {}, {})
+    expected = {
+        "train/hints": 3, "train/rescues": 3, "train/faithful_rescues": 2,
+        "train/clean_hints": 2, "train/clean_rescues": 2, "train/clean_faithful_rescues": 1,
+        "train/rescue_rate": 1, "train/faithful_rate": 2 / 3, "train/faithful_share": 2 / 3,
+        "train/b/clean_rescue_rate": 1, "train/b/clean_faithful_rate": 0.5, "train/b/faithful_rescues": 2,
+    }  # fmt: skip
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("parallel", ["auto", "always", "never"])

@@ -7,6 +7,7 @@ import pytest
 from core_lightning.protocol.credit import CreditMode, CreditSettings, assign_credit
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
+from core_lightning.protocol.teachers import rank_teachers
 from scripted import ScriptedPeer, always, problem, verify
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
@@ -24,8 +25,9 @@ def test_think_blocks_from_sampling_to_training(hint_think: bool, mode: CreditMo
     }
     settings = RoundSettings(k=1, hint_think=hint_think)
     groups = cold_round([problem()], peers, PROMPTS, verify, k=1, seed=(0,))
+    rank_teachers(groups, peers, PROMPTS, settings, seed=(0,))
     plan = plan_rescues(groups, peers, PROMPTS, settings, seed=(0,))
-    rescue_round(plan, peers, PROMPTS, verify, k=1, seed=(0,))
+    rescue_round(plan, peers, PROMPTS, verify, settings, seed=(0,))
     (group,) = groups
     # Answers: what stands in the block counts for nothing, neither the wrong box of a nor the right number of b.
     assert [(t.peer, t.round, t.answer, t.correct) for t in group] == [

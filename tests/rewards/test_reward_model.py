@@ -153,7 +153,7 @@ def test_the_published_diversity_is_reported_as_identically_zero_and_the_default
 def test_the_cold_round_is_scored_alone_and_then_the_full_group() -> None:
     g = group(trace("a", text="guess"), trace("b", correct=True, answer="7", text="3 + 4"))
     step = StepDistances([g], HashingEmbedder())
-    model = RewardModel(default_terms())
+    model = RewardModel(default_terms() | {"rescue": WeightedTerm(RescueBonus(), 0.15)})
     model.score([g], 0.0, step)
     cold = [t.reward for t in g]
     assert cold[1] > cold[0]

@@ -1,0 +1,77 @@
+"""Which correct rescues are faithful: derived, not copied from what the hint implies.
+
+The hint implies the answer, so a hinted peer often reaches it over a wrong step, and the check of the answer cannot see
+that. Imitated under the plain prompt, such a step is the largest gradient of a batch and teaches what is false (measured in
+``benchmarks/learning``). So a rescue is imitated only if nothing in it looks like an accident of sampling and every
+equation written in it holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from core_lightning.answers import false_equations
+from core_lightning.records import Group, Trace
+
+
+@dataclass(frozen=True)
+class FaithfulSettings:
+    """What makes a correct rescue faithful."""
+
+    min_probability: float = 0.1
+    """Least probability of every sampled token under the hinted prompt, at the temperature it was sampled at; 0 asks for
+    none. A probability, not a rank: it means the same for a vocabulary of 20 and of 262,144 tokens."""
+    equations: bool = True
+    """Every equation of numbers that is written in the trace and can be read must be true."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_probability < 1:
+            raise ValueError(f"credit.faithful.min_probability is {self.min_probability}; set it in [0, 1)")
+
+
+def find_flaw(trace: Trace, settings: FaithfulSettings) -> str | None:
+    """Why a correct rescue is not faithful.
+
+    Args:
+        trace: A trace of the rescue round, with the log-probabilities it was sampled at.
+        settings: What is asked of it.
+
+    Returns:
+        One short phrase for tables and logs: ``unlikely token (0.02)`` or ``false equation: 9+9+0=15``; None when the
+        trace is faithful.
+
+    Raises:
+        ValueError: The sampler recorded no log-probabilities, so that they cannot be checked.
+    """
+    if settings.min_probability > 0:
+        if trace.sampled_logprobs is None:
+            raise ValueError(
+                "the sampler recorded no log-probabilities; set credit.faithful.min_probability to 0, or use an engine "
+                "that records them"
+            )
+        least = min(trace.sampled_logprobs, default=0.0)
+        if least < math.log(settings.min_probability):
+            return f"unlikely token ({math.exp(least):.2g})"
+    if settings.equations and (false := false_equations(trace.text)):
+        return f"false equation: {false[0]}"
+    return None
+
+
+def mark_flaws(groups: Iterable[Group], settings: FaithfulSettings) -> None:
+    """Set ``flaw`` of every correct rescue of the groups."""
+    for group in groups:
+        for peer in group.peers():
+            for trace in group.rescues(peer):
+                trace.flaw = find_flaw(trace, settings)
+
+
+def likeliest(traces: Iterable[Trace]) -> Trace | None:
+    """The trace with the highest mean log-probability per token under its own prompt; ties go to the earlier one."""
+    return max(traces, key=_mean_logprob, default=None)
+
+
+def _mean_logprob(trace: Trace) -> float:
+    values = trace.sampled_logprobs or []
+    return sum(values) / len(values) if values else -math.inf
