@@ -61,7 +61,17 @@ def step_metrics(
         metrics[f"{prefix}/sampled_nll"] = _sampled_nll(own)
         spent = seconds.get(f"sample/{peer}", 0.0) + seconds.get(f"rescue/{peer}", 0.0)
         metrics[f"{prefix}/tokens_per_second"] = sum(len(t.token_ids) for t in own) / spent if spent else math.nan
-        for name in ("loss", "grad_norm", "imitated", "reliance", "kl", "entropy", "clip_fraction", "ratio", *OFF_POLICY):
+        for name in (
+            "loss",
+            "grad_norm",
+            "imitated",
+            "reliance",
+            "kl",
+            "entropy",
+            "clip_fraction",
+            "ratio",
+            *OFF_POLICY,
+        ):
             metrics[f"{prefix}/{name}"] = updates.get(peer, {}).get(name, math.nan)
     metrics.update({f"reward/{name}": value for name, value in terms.items()})
     # All phases, also those that did not happen: ranks must log the same keys.

@@ -19,6 +19,7 @@ from core_lightning.data import RescueDataModule
 from core_lightning.module import StepRecord
 from core_lightning.peers.config import PeerConfig
 from core_lightning.protocol import Group, Hint, Problem, Trace
+from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.training.step_metrics import step_metrics
 
 

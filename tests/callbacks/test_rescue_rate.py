@@ -45,12 +45,22 @@ def test_hand_counted_pairs() -> None:
     ]
     callback, logged = counted(groups)
     assert (callback.hinted, callback.rescued, callback.leaks) == ({"a": 1, "b": 1}, {"a": 1, "b": 0}, {"a": 0, "b": 1})
-    expected = {"rate": 0.5, "a/rate": 1.0, "b/rate": 0.0, "hints": 2.0, "rescues": 1.0, "leakage": 0.5}
+    assert callback.faithful == {"a": 1, "b": 0}
+    expected = {"rate": 0.5, "faithful_rate": 0.5, "a/rate": 1.0, "b/rate": 0.0, "hints": 2.0, "rescues": 1.0, "leakage": 0.5}
     assert logged == {f"rescue/{name}": value for name, value in expected.items()}
     assert callback.figures()["team"]["value"] == 0.5
     assert (callback.figures()["team"]["low"], callback.figures()["team"]["high"]) == (0.0, 1.0)
     (rescue,) = callback.rescues
     assert (rescue["student"], rescue["teacher"], rescue["wrong_answer"], rescue["answer"]) == ("a", "b", "-1", "3")
+
+
+def test_a_rescue_with_a_flaw_is_counted_but_not_as_faithful() -> None:
+    group = group_of(problem(1), {"a": [False, False], "b": [True, False]}, {"a": [True]})
+    group.of("a", "rescue")[0].flaw = "unlikely token (0.01)"
+    callback, logged = counted([group])
+    assert (callback.rescued["a"], callback.faithful["a"]) == (1, 0)
+    assert (logged["rescue/rate"], logged["rescue/faithful_rate"]) == (1.0, 0.0)
+    assert callback.rescues[0]["flaw"] == "unlikely token (0.01)"
 
 
 def test_no_hint_is_nan() -> None:
