@@ -38,9 +38,10 @@ from core_lightning.training.checks import (
     say_what_is_inert,
 )
 from core_lightning.training.nonfinite import NonfiniteGuard
+from core_lightning.training.prediction import prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
-from core_lightning.training.step_metrics import counts_among, prediction, rescue_pairs, rescue_rates, step_metrics
+from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
 from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
 from core_lightning.training.update import PeerBatch, accumulate, freeze
 

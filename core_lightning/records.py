@@ -24,7 +24,7 @@ class Problem:
     question: str
     """What the peer reads, options of a multiple-choice problem included."""
     answer: str
-    """Gold answer, in the form :func:`core_lightning.answers.is_correct` compares with."""
+    """Gold answer, in the form :func:`core_lightning.answers.is_correct` compares with; empty where it is unknown."""
     kind: AnswerKind = "number"
     """How answers are extracted and compared, and which answer format the prompt asks for."""
     source: str = ""

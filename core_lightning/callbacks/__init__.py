@@ -1,9 +1,12 @@
 """What a run leaves behind: evaluations, rescue rates, traces, metrics, checkpoints, tables and a report."""
 
 from core_lightning.callbacks.adapter_checkpoint import AdapterCheckpoint
+from core_lightning.callbacks.evaluation_folder import EvaluationFolder
+from core_lightning.callbacks.learning_watch import LearningWatch
 from core_lightning.callbacks.metrics_csv import MetricsCsv
 from core_lightning.callbacks.rescue_progress_bar import RescueProgressBar
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
+from core_lightning.callbacks.run_config import RunConfig
 from core_lightning.callbacks.run_folder import RunFolder, RunFolderError, check_run_folder
 from core_lightning.callbacks.run_report import RunReport
 from core_lightning.callbacks.run_summary import RunSummary
@@ -12,9 +15,12 @@ from core_lightning.callbacks.trace_log import TraceLog
 
 __all__ = [
     "AdapterCheckpoint",
+    "EvaluationFolder",
+    "LearningWatch",
     "MetricsCsv",
     "RescueProgressBar",
     "RescueRateCallback",
+    "RunConfig",
     "RunFolder",
     "RunFolderError",
     "RunReport",

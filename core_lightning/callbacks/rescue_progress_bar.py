@@ -16,6 +16,12 @@ from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.report.tables import percent
 
+BETWEEN_LINES = 30.0
+"""Seconds between the lines of one evaluation."""
+TROUBLES = {"cut off": "truncated", "no answer": "no_answer", "no signal": "no_signal"}
+"""Shares that are shown only when they are high."""
+HIGH = 0.5
+
 
 class RescueProgressBar(RichProgressBar):
     """Rescue rate, solved share of the team and of every peer, tokens per second, and where the step's time went.
@@ -32,6 +38,8 @@ class RescueProgressBar(RichProgressBar):
         self.every_n_steps = every_n_steps
         self._lines = False
         self._began = 0.0
+        self._evaluation_began = self._evaluation_took = self._told = 0.0
+        self._evaluated = self._to_evaluate = 0
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Choose between a live bar and lines."""
@@ -56,9 +64,57 @@ class RescueProgressBar(RichProgressBar):
             parts = [f"{name} {value}" for name, value in self._parts(trainer, pl_module).items()]
             print(" · ".join([f"step {done}{of}", f"{time.perf_counter() - self._began:.1f} s", *parts]), flush=True)
 
+    @property
+    def sanity_check_description(self) -> str:
+        """The evaluation before training is one like any other."""
+        return "Evaluating"
+
+    @property
+    def validation_description(self) -> str:
+        """Beside the bar of an evaluation."""
+        return "Evaluating"
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"  # the bar counts steps itself, and a run that ends by steps has no number of epochs
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Say how large the evaluation is, and how long the one before it took."""
+        super().on_validation_start(trainer, pl_module)
+        self._evaluation_began, self._evaluated, self._told = time.perf_counter(), 0, 0.0
+        self._to_evaluate = _problems(trainer)
+        if self._lines and self._to_evaluate:
+            samples = f"{pl_module.eval_samples} samples of each of {len(pl_module.peer_configs)} peers"
+            before = f", {self._evaluation_took:.0f} s the last time" if self._evaluation_took else ""
+            print(f"evaluating 0 of {self._to_evaluate} problems, {samples}{before}", flush=True)
+
+    on_test_start = on_validation_start
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Draw, or print how far the evaluation is, about every half minute."""
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        self._count(len(batch) * trainer.world_size)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """As in validation."""
+        super().on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        self._count(len(batch) * trainer.world_size)
+
+    def _count(self, problems: int) -> None:
+        self._evaluated = min(self._evaluated + problems, self._to_evaluate)
+        spent = time.perf_counter() - self._evaluation_began
+        if self._lines and spent - self._told >= BETWEEN_LINES and self._evaluated < self._to_evaluate:
+            self._told = spent
+            left = spent * (self._to_evaluate / self._evaluated - 1)
+            print(f"evaluating {self._evaluated} of {self._to_evaluate}, about {left:.0f} s left", flush=True)
+
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draw, or print a line with the new evaluation."""
         super().on_validation_end(trainer, pl_module)
+        self._evaluation_took = time.perf_counter() - self._evaluation_began
         evaluations = find_callback(trainer, TeamPassAtKCallback)
         if self._lines and trainer.state.fn == "fit" and evaluations is not None and evaluations.history:
             latest = evaluations.history[-1]
@@ -88,6 +144,21 @@ class RescueProgressBar(RichProgressBar):
         return progress_parts(pl_module.record.metrics, list(pl_module.peer_configs), rescues)
 
 
+def _problems(trainer: Trainer) -> int:
+    """Problems of the evaluation that begins, over all processes; batches where a loader does not tell."""
+    testing = trainer.state.fn == "test"
+    loaders: Any = trainer.test_dataloaders if testing else trainer.val_dataloaders
+    batches: Any = trainer.num_test_batches if testing else trainer.num_val_batches
+    if trainer.sanity_checking:
+        batches = trainer.num_sanity_val_batches
+    loaders = loaders if isinstance(loaders, list) else [loaders]
+    total = 0
+    for loader, count in zip(loaders, batches, strict=False):
+        problems, stride = getattr(loader, "problems", None), getattr(loader, "stride", 1)
+        total += int(count) if problems is None else min(len(problems), int(count) * stride)
+    return total
+
+
 def progress_parts(
     metrics: Mapping[str, float], peers: list[str], rescues: tuple[int, int] | None = None
 ) -> dict[str, str]:
@@ -102,9 +173,13 @@ def progress_parts(
         return {}
     parts = {}
     if rescues is not None and rescues[1]:
-        parts["rescued"] = f"{rescues[0]}/{rescues[1]}"
+        parts["rescued so far"] = f"{rescues[0]}/{rescues[1]}"
     parts["solved"] = _share(metrics.get("train/team_solved", math.nan))
     parts |= {peer: _share(metrics.get(f"train/{peer}/accuracy", math.nan)) for peer in peers}
+    for label, name in TROUBLES.items():
+        shares = [s for peer in peers if math.isfinite(s := metrics.get(f"train/{peer}/{name}", math.nan))]
+        if shares and sum(shares) / len(shares) >= HIGH:
+            parts[label] = _share(sum(shares) / len(shares))
     speeds = [metrics.get(f"train/{peer}/tokens_per_second", math.nan) for peer in peers]
     if speeds := [s for s in speeds if math.isfinite(s)]:
         parts["tokens/s"] = "+".join(f"{speed:.0f}" for speed in speeds)

@@ -37,7 +37,16 @@ class RunSummary(StepHistory):
         if rescues < 0:
             raise ValueError(f"summary.rescues is {rescues}; set it to 0 or more")
         self.rescues = rescues
-        self._started = 0.0
+        self._started = self._evaluation_began = 0.0
+        self.evaluations: list[float] = []
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Start the clock of an evaluation."""
+        self._evaluation_began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Keep the seconds of an evaluation, that before training included."""
+        self.evaluations.append(time.monotonic() - self._evaluation_began)
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Start the clock of the run, before any model is loaded."""
@@ -72,7 +81,9 @@ def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: 
         if counts.rescues and rescues:
             yield rescues_table(counts.rescues, rescues)
     if steps.columns["step"]:
-        yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]))
+        clock = find_callback(trainer, RunSummary)
+        seconds = clock.evaluations if clock is not None else []
+        yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]), seconds)
 
 
 def cost(seconds: float) -> str:

@@ -50,8 +50,11 @@ def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
         _refuse_repeated_keys(value, child)
 
 
-def check_checkpoint(path: str) -> None:
+def check_checkpoint(path: str) -> dict[str, Any]:
     """Refuse a checkpoint that is not there or cannot be read; it holds adapters only, so reading it is quick.
+
+    Returns:
+        What it holds.
 
     Raises:
         ValueError: One line with the mend.
@@ -63,11 +66,34 @@ def check_checkpoint(path: str) -> None:
             f"ckpt_path {path}: no such file; {f'{folder} holds {there}' if there else 'give a .ckpt file'}"
         )
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of torch, zipfile and pickle, which have no common base
         raise ValueError(
             f"ckpt_path {path} is damaged or no checkpoint ({type(error).__name__}); give another one of its folder"
         ) from error
+
+
+def check_unfinished(checkpoint: dict[str, Any], trainer: Any) -> None:
+    """Refuse to resume a run that has nothing left to do.
+
+    Args:
+        checkpoint: What the checkpoint holds.
+        trainer: The trainer's part of the config.
+
+    Raises:
+        ValueError: Names the step it ended at and the setting to raise.
+    """
+    steps = int(checkpoint.get("global_step", 0))
+    at = checkpoint.get("core_lightning", {}).get("batches_done", steps)
+    if 0 < trainer.max_steps <= steps:
+        raise ValueError(
+            f"the run is complete at step {at}; raise trainer.max_steps, which is {trainer.max_steps}, to go on"
+        )
+    epochs = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
+    if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs.get("completed", 0):
+        raise ValueError(
+            f"the run is complete at step {at}, the end of epoch {trainer.max_epochs}; raise trainer.max_epochs to go on"
+        )
 
 
 def check_trainer(trainer: Any) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.cli.command_checks import load_yaml_once
+from core_lightning.cli.logger_names import logger_config
 from core_lightning.rewards import default_terms
 
 Keys = tuple[str, ...]
@@ -25,6 +26,8 @@ Keys = tuple[str, ...]
 _KEPT = (("model",), ("data",))
 _PEERS = ("model", "init_args", "peers")
 _REWARDS = ("model", "init_args", "rewards")
+_LOGGER = ("trainer", "logger")
+_ROOT = ("trainer", "default_root_dir")
 _OPTIMIZER = ("model", "init_args", "optimizer")
 
 
@@ -52,7 +55,8 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     switches = list(_switches(rest))
     folded = [(keys, value) for keys, value, _ in switches if keys[:3] == _REWARDS and len(keys) > 3]
     layers = [_load(file) for file in files]
-    if not (layers or folded) or any(layer is None for layer in layers):
+    named = any(keys == _LOGGER for keys, *_ in switches)
+    if not (layers or folded or named) or any(layer is None for layer in layers):
         return list(arguments)
     config: Any = {}
     for layer in layers:
@@ -61,9 +65,11 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
         config = merge(config, _nested(_reward_keys(keys), value), (), accepted)
     _complete_rewards(config)
     for keys, value, _ in switches:
-        if keys[:3] != _REWARDS and isinstance(value, str):
+        if keys[:3] != _REWARDS and keys != _LOGGER and isinstance(value, str):
             _switch(config, keys, value, {k for k, _, _ in switches})
-    taken = {i for keys, _, places in switches if keys[:3] == _REWARDS and len(keys) > 3 for i in places}
+    _complete_loggers(config, {keys: value for keys, value, _ in switches})
+    folds = [keys == _LOGGER or (keys[:3] == _REWARDS and len(keys) > 3) for keys, *_ in switches]
+    taken = {i for (_, _, places), fold in zip(switches, folds, strict=True) if fold for i in places}
     merged = folder / "config.yaml"
     merged.write_text(json.dumps(config, default=str), encoding="utf-8")  # JSON is YAML, and quotes every text
     return [f"--config={merged}", *(a for i, a in enumerate(rest) if i not in taken)]
@@ -195,6 +201,16 @@ def _complete_rewards(config: dict[str, Any]) -> None:
         if isinstance(given, Mapping):
             whole = {"term": term_as_config(default.term), "weight": term_as_config(default.weight)}
             rewards[name] = merge(whole, given)
+
+
+def _complete_loggers(config: dict[str, Any], switches: Mapping[Keys, Any]) -> None:
+    """Give loggers named by a short name or without a place the run folder as theirs."""
+    trainer: Any = config.get("trainer") or {}
+    before = trainer.get("default_root_dir")
+    root = switches.get(_ROOT, before)
+    value = switches.get(_LOGGER, trainer.get("logger"))
+    if value is not None or _LOGGER in switches:
+        config["trainer"] = {**trainer, "logger": logger_config(value, str(root or "."), before and str(before))}
 
 
 def _switch(config: dict[str, Any], keys: Keys, value: str, given: set[Keys]) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from jsonargparse import set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_info
 from yaml import YAMLError
 
 # Bare class names in configs resolve only for classes that are imported here.
@@ -23,9 +24,12 @@ import core_lightning.objectives
 import core_lightning.rewards  # noqa: F401
 from core_lightning.callbacks import (
     AdapterCheckpoint,
+    EvaluationFolder,
+    LearningWatch,
     MetricsCsv,
     RescueProgressBar,
     RescueRateCallback,
+    RunConfig,
     RunFolder,
     RunReport,
     RunSummary,
@@ -33,21 +37,24 @@ from core_lightning.callbacks import (
     TraceLog,
     check_run_folder,
 )
-from core_lightning.cli.command_checks import check_checkpoint, check_trainer, load_yaml_once
+from core_lightning.callbacks.evaluation_folder import STAGES
+from core_lightning.cli.command_checks import check_checkpoint, check_trainer, check_unfinished, load_yaml_once
 from core_lightning.cli.error_lines import accepted_settings, one_line
 from core_lightning.cli.layers import one_config
-from core_lightning.cli.preview import CoreTrainer
+from core_lightning.cli.no_effect import without_effect
 from core_lightning.cli.prompt_check import check_room
 from core_lightning.cli.quiet import quiet_others
+from core_lightning.cli.trainer import CommandTrainer
 from core_lightning.data import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
+from core_lightning.records import Problem
 from core_lightning.report.visible import visible
 
 #: Errors of parsing are raised, so that main() can put them in one line.
 _PARSER = {
     "exit_on_error": False,
-    **{c: {"exit_on_error": False} for c in ("fit", "validate", "test", "predict", "preview")},
+    **{c: {"exit_on_error": False} for c in ("fit", "validate", "test", "predict", "preview", "ask")},
 }
 
 
@@ -56,8 +63,9 @@ class CoreCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The four of Lightning, and ``preview``: prompts of both rounds without loading a model."""
-        return {**LightningCLI.subcommands(), "preview": {"model", "datamodule"}}
+        """The four of Lightning, ``preview``: prompts of both rounds without loading a model, and ``ask``: one question."""
+        skipped = {name: {*own, "verbose", "return_predictions"} for name, own in LightningCLI.subcommands().items()}
+        return {**skipped, "preview": {"model", "datamodule"}, "ask": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give every callback of the run folder a section of its own."""
@@ -68,6 +76,7 @@ class CoreCLI(LightningCLI):
         parser.add_lightning_class_args(AdapterCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RunSummary, "summary")
         parser.add_lightning_class_args(RunReport, "report")
+        parser.add_lightning_class_args(LearningWatch, "learning_watch")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Bring config files and switches together; refuse a checkpoint that cannot be read."""
@@ -77,7 +86,9 @@ class CoreCLI(LightningCLI):
             super().parse_arguments(parser, args)
         subcommand = self.config.get("subcommand")
         if subcommand and (checkpoint := self.config[subcommand].get("ckpt_path")):
-            check_checkpoint(str(checkpoint))
+            found = check_checkpoint(str(checkpoint))
+            if subcommand == "fit":
+                check_unfinished(found, self.config.fit.trainer)
 
     def _merged(self, args: Sequence[str], folder: Path) -> list[str]:
         at = next((i for i, argument in enumerate(args) if argument in self.subcommands()), None)
@@ -94,7 +105,9 @@ class CoreCLI(LightningCLI):
                 check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
 
     def before_fit(self) -> None:
-        """Load the data and look for problems that are too long, before any model."""
+        """Load the data and look for problems that are too long, before any model; say which settings do nothing."""
+        for line in without_effect(self.model):
+            rank_zero_info(line)
         self._check_room("train", "val")
 
     def before_validate(self) -> None:
@@ -105,18 +118,43 @@ class CoreCLI(LightningCLI):
         """As before training, for the problems that will be asked."""
         self._check_room("test")
 
-    before_predict = before_test
+    def before_predict(self) -> None:
+        """As before training, for the questions of the file or the test problems."""
+        self._check_problems(test=self.datamodule.questions)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Write every answer down; nothing is kept in memory for a caller."""
+        self.trainer.predict(**kwargs, return_predictions=False)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Evaluate the validation problems; the tables take the place of Lightning's."""
+        self.trainer.validate(**kwargs, verbose=False)
+
+    def test(self, **kwargs: Any) -> None:
+        """Evaluate the test problems."""
+        self.trainer.test(**kwargs, verbose=False)
 
     def _check_room(self, *splits: Split) -> None:
-        check_room({s: self.datamodule.splits[s] for s in splits}, self.model.peer_configs, self.model.prompt)
+        self._check_problems(**{split: self.datamodule.splits[split] for split in splits})
+
+    def _check_problems(self, **problems: Sequence[Problem]) -> None:
+        check_room(problems, self.model.peer_configs, self.model.prompt)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Add the progress bar unless it is switched off, and leave checkpoints out if they are."""
         config = self.config_init[self.subcommand] if self.subcommand else self.config_init
         if config.trainer.get("enable_progress_bar") is not False:
             kwargs["callbacks"] = [*(config.trainer.get("callbacks") or []), RescueProgressBar()]
-        if config.trainer.get("logger") is None:
-            kwargs.setdefault("logger", MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()))
+        if self.subcommand != "fit":
+            kwargs["logger"] = False  # an evaluation has a folder of its own; only a training is logged
+            if self.subcommand in STAGES:
+                own = kwargs.get("callbacks") or config.trainer.get("callbacks") or []
+                kwargs["callbacks"] = [*own, EvaluationFolder()]
+        elif config.trainer.get("logger") is not False:
+            # metrics.csv is in the run folder whatever else logs.
+            own = config.trainer.get("logger")
+            others = own if isinstance(own, list) else [own] if own not in (None, True) else []
+            kwargs["logger"] = [MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()), *others]
         # Lightning refuses a checkpoint callback without this setting, and ours is always configured.
         trainer: Any = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
         if config.trainer.get("enable_checkpointing") is False:
@@ -133,17 +171,17 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         args: Arguments instead of ``sys.argv``.
         run: Run the subcommand; off, only build trainer, module and data module.
     """
+    args = spelled_out(args)
     set_loader("yaml", load_yaml_once, exceptions=(YAMLError,))
     return CoreCLI(
         CollaborativeReasoningModule,
         RescueDataModule,
-        trainer_class=CoreTrainer,
+        trainer_class=CommandTrainer,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         seed_everything_default=42,
-        save_config_callback=SaveConfigCallback if run else None,
-        save_config_kwargs={"overwrite": True},
+        save_config_callback=RunConfig if run else None,
         trainer_defaults={
             "precision": "32-true",  # peers have their own compute types; adapters stay float32
             "enable_checkpointing": True,
@@ -155,6 +193,34 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         run=run,
         parser_kwargs=_PARSER,
     )
+
+
+def spelled_out(args: ArgsType) -> ArgsType:
+    """Arguments with ``ask "..."`` and ``--run FOLDER`` in their long form.
+
+    ``--run`` stands for the config and the last checkpoint of a run. Nothing else is touched.
+
+    >>> spelled_out(["ask", "1 + 1 =", "--run", "runs/x"])  # doctest: +NORMALIZE_WHITESPACE
+    ['ask', '--config=runs/x/config.yaml', '--ckpt_path=runs/x/checkpoints/last.ckpt', '--question=1 + 1 =']
+    """
+    given = list(sys.argv[1:] if args is None else args) if args is None or isinstance(args, list) else []
+    if not given:
+        return args
+    rest, run, i = [], None, 0
+    while i < len(given):
+        if given[i] == "--run" and i + 1 < len(given):
+            run, i = given[i + 1], i + 1
+        elif given[i].startswith("--run="):
+            run = given[i].removeprefix("--run=")
+        elif given[0] == "ask" and i == 1 and not given[i].startswith("-"):
+            rest.append(f"--question={given[i]}")
+        else:
+            rest.append(given[i])
+        i += 1
+    if run is not None:
+        folder = Path(run)
+        rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
+    return rest
 
 
 def main(args: ArgsType = None) -> None:

@@ -15,6 +15,18 @@ Rows = Iterator[tuple[int, Mapping[str, Any]]]
 _LONGEST_CELL = 2**30
 
 
+def read_rows(file: Path) -> Rows:
+    """Rows with their line number (row number in Parquet), by the file's suffix.
+
+    Raises:
+        DataError: The suffix is none of the three, or the file is damaged.
+    """
+    readers = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
+    if file.suffix not in readers:
+        raise DataError(f"{file}: unknown format {file.suffix!r}, expected one of {', '.join(readers)}")
+    return readers[file.suffix](file)
+
+
 def read_json_lines(file: Path) -> Rows:
     """Objects of a JSON-lines file with their line number from 1; blank lines are skipped.
 

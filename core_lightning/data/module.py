@@ -11,6 +11,7 @@ from dataclasses import asdict, is_dataclass
 from functools import cached_property
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.data.errors import DataError
 from core_lightning.data.loader import ProblemLoader, TrainLoader
+from core_lightning.data.questions import read_questions
 from core_lightning.data.splits import SPLITS, Split, assign_splits, near_duplicates, take
 from core_lightning.records import Problem
 
@@ -63,6 +65,8 @@ class RescueDataModule(LightningDataModule):
         val_fraction: Share of the training problems held out for validation where the source has no such split.
         test_fraction: Share of the training problems held out for the test where the source has no such split.
         shuffle: Reshuffle the training problems every epoch.
+        predict_path: Questions for ``predict``, with or without gold answers: ``.txt`` with one a line, or ``.jsonl``,
+            ``.csv``, ``.parquet`` with a column ``question``. None for the test problems.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class RescueDataModule(LightningDataModule):
         val_fraction: float = 0.05,
         test_fraction: float = 0.1,
         shuffle: bool = True,
+        predict_path: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -89,6 +94,7 @@ class RescueDataModule(LightningDataModule):
         self.val_fraction = val_fraction
         self.test_fraction = test_fraction
         self.shuffle = shuffle
+        self.predict_path = predict_path
         self.limits: dict[Split, int | None] = {"train": limit_train, "val": limit_val, "test": limit_test}
         for split, limit in self.limits.items():
             if limit is not None and limit < 1:
@@ -116,9 +122,9 @@ class RescueDataModule(LightningDataModule):
         for split, limit in self.limits.items():
             if limit is not None:
                 if limit > len(splits[split]):
-                    raise DataError(
-                        f"data.limit_{split}={limit}, but the {split} split of {self.source} holds "
-                        f"{len(splits[split])} problems: lower the limit or leave it out"
+                    rank_zero_info(
+                        f"data.limit_{split} is {limit}; the {split} split of {self.source} holds {len(splits[split])} "
+                        "problems, and all of them are used"
                     )
                 splits[split] = take(splits[split], limit, self.seed)
         return splits, dropped
@@ -179,8 +185,21 @@ class RescueDataModule(LightningDataModule):
         return self._evaluation("test")
 
     def predict_dataloader(self) -> ProblemLoader | list[Any]:
-        """The test problems: predictions are the traces of the peers on them."""
-        return self._evaluation("test")
+        """Every question of ``predict_path``, or every test problem, in a fixed order."""
+        return ProblemLoader(self.questions, self.batch_size, *self._place())
+
+    @cached_property
+    def questions(self) -> list[Problem]:
+        """What ``predict`` asks.
+
+        Raises:
+            DataError: There is nothing to ask.
+        """
+        if self.predict_path is not None:
+            return read_questions(Path(self.predict_path))
+        if not self.splits["test"]:
+            raise DataError(f"{self.source} has no test problems to predict; give questions with --data.predict_path")
+        return self.splits["test"]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Problems are text and stay where they are; Lightning would try to rebuild the frozen records."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from core_lightning.data.choices import LETTERS, bare_options, gold_letter, render_choices, shows_options
 from core_lightning.data.errors import DataError
-from core_lightning.data.files import Rows, as_text, read_csv, read_json_lines, read_parquet
+from core_lightning.data.files import Rows, as_text, read_json_lines, read_rows
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.records import AnswerKind, Problem
@@ -97,10 +97,7 @@ class Table(RescueDataModule):
 
     def read(self, file: Path) -> Rows:
         """Rows with their line number (row number in Parquet), by the file's suffix."""
-        readers = {".jsonl": read_json_lines, ".csv": read_csv, ".parquet": read_parquet}
-        if file.suffix not in readers:
-            raise DataError(f"{file}: unknown format {file.suffix!r}, expected one of {', '.join(readers)}")
-        return readers[file.suffix](file)
+        return read_rows(file)
 
     def _problem(self, row: Mapping[str, Any], line: int, file: Path) -> Problem:
         where = f"{file}:{line}"

@@ -1,6 +1,11 @@
 """Team metrics, each as a pure function and as a ``torchmetrics.Metric`` whose states are sums; bootstrap intervals."""
 
-from core_lightning.metrics.interval import bootstrap_interval, bootstrap_ratio_interval
+from core_lightning.metrics.interval import (
+    bootstrap_interval,
+    bootstrap_ratio_interval,
+    difference_interval,
+    share_interval,
+)
 from core_lightning.metrics.overlap import ErrorOverlap, error_overlap
 from core_lightning.metrics.pass_at_k import (
     PassAtK,
@@ -25,9 +30,11 @@ __all__ = [
     "bootstrap_ratio_interval",
     "chance_pass_at_k",
     "collaboration_gain",
+    "difference_interval",
     "error_overlap",
     "majority_vote",
     "pass_at_k",
     "rescue_rate",
+    "share_interval",
     "team_pass_at_k",
 ]

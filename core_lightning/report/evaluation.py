@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -15,12 +15,13 @@ from core_lightning.answers import canonical_answer, infer_kind
 from core_lightning.metrics import (
     agreement_gate,
     bootstrap_interval,
-    bootstrap_ratio_interval,
     chance_pass_at_k,
     collaboration_gain,
+    difference_interval,
     error_overlap,
     majority_vote,
     pass_at_k,
+    share_interval,
     team_pass_at_k,
 )
 from core_lightning.records import Group, Trace
@@ -29,7 +30,7 @@ RESAMPLES = 1000
 
 
 class Figure(TypedDict):
-    """A value and its bootstrap 95 % interval over problems; NaN where undefined."""
+    """A value and its 95 % interval over problems; NaN where undefined."""
 
     value: float
     low: float
@@ -48,6 +49,8 @@ class Evaluation(TypedDict):
     """Problem ids, sorted."""
     per_problem: dict[str, list[float]]
     """Scores by figure in the order of ``ids``, for paired differences."""
+    labels: NotRequired[dict[str, list[str]]]
+    """Source, subject, level, ... of every problem in the order of ``ids``, for tables by kind of problem."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class ProblemScore:
     vote: float
     accepted: float
     agreed: float
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def score_problem(group: Group, peers: Sequence[str], k: int) -> ProblemScore:
@@ -88,6 +92,7 @@ def score_problem(group: Group, peers: Sequence[str], k: int) -> ProblemScore:
         vote=majority_vote([*chain(*answers)], [*chain(*correct)]),
         accepted=accepted,
         agreed=agreed,
+        labels={"source": group.problem.source, **group.problem.metadata},
     )
 
 
@@ -131,11 +136,14 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
         gain = collaboration_gain(team, baselines)
         columns["equal_budget"] = team - gain
         columns["collaboration_gain"] = gain
-    values = {name: mean_figure(column) for name, column in columns.items()}
+    values = {name: mean_figure(column, paired=name == "collaboration_gain") for name, column in columns.items()}
+    for name in columns:
+        if name.startswith("chance_"):  # known, not estimated
+            values[name] |= {"low": values[name]["value"], "high": values[name]["value"]}
     if len(peers) > 1:
         accepted = torch.tensor([s.accepted for s in scores], dtype=torch.float64)
         agreed = torch.tensor([s.agreed for s in scores], dtype=torch.float64)
-        low, high = bootstrap_ratio_interval(agreed, accepted, resamples=RESAMPLES)
+        low, high = share_interval(agreed, accepted)
         values["agreement_accuracy"] = Figure(value=float(agreed.sum() / accepted.sum()), low=low, high=high)
         values["agreement_coverage"] = mean_figure(accepted)
         values["phi"] = _phi(c == 0)
@@ -145,17 +153,26 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
         values=values,
         ids=[s.id for s in scores],
         per_problem={name: column.tolist() for name, column in columns.items()},
+        labels={
+            name: [s.labels.get(name, "") for s in scores] for name in dict.fromkeys(chain(*(s.labels for s in scores)))
+        },
     )
 
 
-def mean_figure(column: Tensor) -> Figure:
-    """Mean of ``Tensor[problems]`` with its interval; NaN as soon as one score is."""
+def mean_figure(column: Tensor, paired: bool = False) -> Figure:
+    """Mean of ``Tensor[problems]`` with its interval; NaN as soon as one score is.
+
+    Shares have a Wilson interval, differences of shares one made of it, everything else (tokens) a bootstrap.
+    """
     value = float(column.double().mean())
     if not math.isfinite(value):
         return Figure(value=math.nan, low=math.nan, high=math.nan)
-    if bool((column == column[0]).all()):  # every resample has this mean
-        return Figure(value=value, low=value, high=value)
-    low, high = bootstrap_interval(column, resamples=RESAMPLES)
+    if bool((column >= 0).all() and (column <= 1).all()) and not paired:
+        low, high = share_interval(column)
+    elif bool((column.abs() <= 1).all()):
+        low, high = difference_interval(column)
+    else:
+        low, high = bootstrap_interval(column, resamples=RESAMPLES)
     return Figure(value=value, low=low, high=high)
 
 
@@ -163,7 +180,7 @@ def difference(before: Evaluation, after: Evaluation, name: str) -> Figure:
     """Change of a mean figure, with a paired interval when both evaluations are over the same problems."""
     if name in before["per_problem"] and name in after["per_problem"] and before["ids"] == after["ids"]:
         old, new = (torch.tensor(e["per_problem"][name], dtype=torch.float64) for e in (before, after))
-        return mean_figure(new - old)
+        return mean_figure(new - old, paired=True)
     value = after["values"][name]["value"] - before["values"][name]["value"]
     return Figure(value=value, low=math.nan, high=math.nan)
 
@@ -187,3 +204,12 @@ def _phi(failed: Tensor) -> Figure:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
+
+
+def as_json(value: Any) -> Any:
+    """Plain data with null where a number is not finite, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {name: as_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

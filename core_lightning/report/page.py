@@ -74,7 +74,9 @@ def _lead(run: RunData, manifest: dict[str, Any]) -> str:
     models = {n: p["model"] for n, p in manifest.get("peers", {}).items()}
     team = ", ".join(f"{peer} ({models[peer]})" if peer in models else peer for peer in run.peers)
     data = (manifest.get("data") or {}).get("source", "")
-    return f"{team}{f' on {data}' if data else ''}, {len(run.columns['step'])} training steps."
+    steps = len(run.columns["step"])
+    done = f"{steps} training steps" if steps or not run.history else f"evaluated at step {run.history[-1]['step']}"
+    return f"{team}{f' on {data}' if data else ''}, {done}."
 
 
 def _tiles(run: RunData, counts: RescueCounts | None) -> str:

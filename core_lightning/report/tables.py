@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from core_lightning.report.evaluation import Evaluation, Figure, difference
+import torch
+
+from core_lightning.report.evaluation import Evaluation, Figure, difference, mean_figure
 from core_lightning.report.rescue import Rescue
 from core_lightning.report.visible import visible
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
+
+
+#: A label with more values than this is no kind of problem but a name.
+KINDS = 30
 
 
 @dataclass(frozen=True)
@@ -95,12 +102,54 @@ def before_after_table(before: Evaluation, after: Evaluation) -> Table:
         row += [percent(values[chance]["value"]) if chance else ""] * guessing
         cells.append(row)
     title = f"{len(after['ids'])} held-out problems, percent"
-    note = "In brackets: bootstrap 95 % interval over problems; of a change, paired over the same problems."
+    note = "In brackets: 95 % interval over problems (Wilson); of a change, paired over the same problems."
     if team:
         gain, phi = values["collaboration_gain"], values["phi"]["value"]
         note += f" Team Pass@{k} minus the best single peer at the same budget: {with_interval(gain, sign=True)}."
         note += f" Correlation of failures (phi): {phi:.2f}." if math.isfinite(phi) else ""
     return Table(title, columns, cells, note, emphasized=[i for i, r in enumerate(rows) if r[1].startswith("team_")])
+
+
+def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
+    """The figures of one evaluation, and the same by source, subject, level, ... where there are several."""
+    yield before_after_table(evaluation, evaluation)
+    for name, labels in evaluation.get("labels", {}).items():
+        if 1 < len(set(labels)) <= KINDS:
+            yield by_kind_table(evaluation, name)
+
+
+def by_kind_table(evaluation: Evaluation, name: str) -> Table:
+    """Pass@1 of every peer, Team Pass@k and the majority vote for every kind of problem.
+
+    Args:
+        evaluation: With ``labels``.
+        name: The label, such as ``source``.
+    """
+    peers, k = peer_names(evaluation), sampled_k(evaluation)
+    figures = [(f"{peer}  Pass@1", f"{peer}/pass_at_1") for peer in peers]
+    if len(peers) > 1:
+        figures.append((f"Team Pass@{k}", f"team_pass_at_{k}"))
+    figures.append((f"Majority vote of {k * len(peers)}", "majority_vote"))
+    labels = evaluation["labels"][name]
+    rows = []
+    for kind in sorted(set(labels)):
+        own = [i for i, label in enumerate(labels) if label == kind]
+        columns = [
+            torch.tensor([evaluation["per_problem"][f][i] for i in own], dtype=torch.float64) for _, f in figures
+        ]
+        rows.append([kind or "–", str(len(own)), *(with_interval(mean_figure(column)) for column in columns)])
+    return Table(f"By {name}, percent", ["", "problems", *(label for label, _ in figures)], rows)
+
+
+def to_text(tables: Sequence[Table], width: int = 120) -> str:
+    """Tables for a file or a log, which have no edge to wrap at."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    for table in tables:
+        console.print(to_rich(table))
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
 def rescues_table(rescues: Sequence[Rescue], count: int = 5, width: int = 220) -> Table:
@@ -136,13 +185,16 @@ def rescue_rates_table(figures: Mapping[str, Figure], hinted: Mapping[str, int],
     )
 
 
-def profile_table(seconds: Mapping[str, Mapping[str, float]], peers: Sequence[str], steps: int) -> Table:
+def profile_table(
+    seconds: Mapping[str, Mapping[str, float]], peers: Sequence[str], steps: int, evaluations: Sequence[float] = ()
+) -> Table:
     """Seconds of a mean step by phase and peer, and the phase's share.
 
     Args:
         seconds: As :func:`core_lightning.report.phases.phase_seconds` gives it.
         peers: Columns.
         steps: Number of steps the means are over.
+        evaluations: Seconds of each evaluation, for a row of their own.
     """
     total = sum(sum(by_peer.values()) for by_peer in seconds.values())
     rows = []
@@ -151,12 +203,16 @@ def profile_table(seconds: Mapping[str, Mapping[str, float]], peers: Sequence[st
         own = [f"{by_peer[p]:.2f}" if p in by_peer else "" for p in peers]
         rows.append([phase, *own, f"{spent:.2f}", percent(spent / total) if total else "–"])
     rows.append(["all", *[f"{sum(s.get(p, 0.0) for s in seconds.values()):.2f}" for p in peers], f"{total:.2f}", ""])
+    step_rows = len(rows)
+    if evaluations:
+        mean = sum(evaluations) / len(evaluations)
+        rows.append([f"one evaluation (of {len(evaluations)})", *[""] * len(peers), f"{mean:.2f}", ""])
     columns = ["", *peers, "together", "share, percent"]
     note = (
         "Work done for all peers at once (verify, embed, reward, step) stands under together only. "
         "The seconds of peers that work at the same time overlap, so they may add up to more than a step."
     )
-    return Table(f"Seconds per step, mean of {steps} steps", columns, rows, note, emphasized=[len(rows) - 1])
+    return Table(f"Seconds per step, mean of {steps} steps", columns, rows, note, emphasized=[step_rows - 1])
 
 
 def to_rich(table: Table) -> RichTable:

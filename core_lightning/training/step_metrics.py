@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from core_lightning.answers import canonical_answer
 from core_lightning.records import Group, Trace
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
@@ -106,17 +103,6 @@ def rescue_rates(metrics: Mapping[str, float]) -> dict[str, float]:
         f"{p}/{rate}": _ratio(metrics[f"{p}/{part}"], metrics[f"{p}/{whole}"])
         for p in prefixes
         for rate, (part, whole) in parts.items()
-    }
-
-
-def prediction(group: Group) -> dict[str, Any]:
-    """What the peers answered to one problem; the majority needs no gold, ties go to the answer given first."""
-    votes = Counter(a for t in group if (a := t.answer and canonical_answer(t.answer, group.problem.kind)) is not None)
-    return {
-        "id": group.problem.id,
-        "question": group.problem.question,
-        "answers": {peer: [t.answer for t in group.of(peer)] for peer in group.peers()},
-        "majority": votes.most_common(1)[0][0] if votes else None,
     }
 
 

@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import nn
 
-from core_lightning.answers import Verifier
+from core_lightning.answers import Verifier, extract_answer
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.choice import check_engine
@@ -110,10 +110,17 @@ class Team:
         )
 
     def verify(self, texts: Sequence[str], problems: Sequence[Problem]) -> list[tuple[str | None, bool]]:
-        """Answer and correctness of each completion."""
+        """Answer and correctness of each completion; of a question without a gold answer nothing is correct."""
         with self.watch("verify"):
-            verdicts = self.verifier.check(texts, [p.answer for p in problems], [p.kind for p in problems])
-        return [(v.answer, v.correct) for v in verdicts]
+            known = [i for i, p in enumerate(problems) if p.answer]
+            verdicts = self.verifier.check(
+                [texts[i] for i in known], [problems[i].answer for i in known], [problems[i].kind for i in known]
+            )
+            judged = {i: (v.answer, v.correct) for i, v in zip(known, verdicts, strict=True)}
+            return [
+                judged[i] if i in judged else (extract_answer(text, problem.kind), False)
+                for i, (text, problem) in enumerate(zip(texts, problems, strict=True))
+            ]
 
     def _rescue(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
         settings = self.rounds

@@ -11,6 +11,7 @@ import rich
 from rich.console import Console
 
 from core_lightning.callbacks import RescueProgressBar, RescueRateCallback, RunSummary, TeamPassAtKCallback
+from core_lightning.callbacks.learning_watch import why_nothing_is_learned
 from core_lightning.callbacks.rescue_progress_bar import busiest, progress_parts
 from core_lightning.report.phases import phase_seconds
 from core_lightning.report.tables import (
@@ -138,7 +139,47 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.Capture
         "step 12/12",
         "evaluation after 12 steps",
     ]
-    assert f"rescued {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())}" in lines[-2]
+    assert f"rescued so far {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())}" in lines[-2]
+
+
+def test_evaluations_tell_their_size_and_have_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bar, summary = RescueProgressBar(), RunSummary()
+    fit(tmp_path, ScriptedTeam(), bar, summary, enable_progress_bar=True)
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if line.startswith("evaluating 0 of")]
+    assert len(lines) == len(summary.evaluations) == 3
+    assert lines[0] == "evaluating 0 of 20 problems, 4 samples of each of 2 peers"
+    assert lines[1].startswith(f"{lines[0]}, ")  # the second one knows what the first one took
+    assert "one evaluation (of 3)" in printed
+    assert "Epoch" not in printed
+    assert "Sanity" not in printed
+
+
+def test_the_last_step_is_followed_by_an_evaluation(tmp_path: Path) -> None:
+    passes, _ = fit(tmp_path, ScriptedTeam(), max_steps=10, max_epochs=None, val_check_interval=4)
+    assert [e["step"] for e in passes.history] == [0, 4, 10]
+
+
+NO_SIGNAL = {"no_signal": 1.0, "truncated": 0.0, "no_answer": 0.0, "accuracy": 0.5, "imitated": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("shares", "named"),
+    [
+        ({"truncated": 0.9}, "{tokens}"),
+        ({"no_answer": 0.8}, "{style}"),
+        ({"accuracy": 1.0}, "harder"),
+        ({"accuracy": 0.0}, "easier"),
+        ({}, "model.rounds.k"),
+        ({"no_signal": 0.9}, None),
+        ({"imitated": 1.0}, None),
+        ({"no_signal": math.nan}, None),
+    ],
+)
+def test_what_keeps_a_run_from_learning(shares: dict[str, float], named: str | None) -> None:
+    reason = why_nothing_is_learned([NO_SIGNAL | shares] * 3, steps=3)
+    assert reason is None if named is None else named in str(reason)
+    assert why_nothing_is_learned([NO_SIGNAL] * 2, steps=3) is None
 
 
 def test_live_bar_shows_the_figures(
@@ -149,7 +190,7 @@ def test_live_bar_shows_the_figures(
     monkeypatch.setattr(rich, "_console", None)
     _, rescues = fit(tmp_path, ScriptedTeam(), RescueProgressBar(), enable_progress_bar=True)
     printed = capsys.readouterr().out
-    assert f"rescued: {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())} · solved: 100%" in printed
+    assert f"rescued so far: {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())} · solved: 100%" in printed
     assert "step 5/12" not in printed
 
 
@@ -163,12 +204,16 @@ def test_parts() -> None:
     metrics |= {"time/sample/a": 3.0, "time/sample/b": 3.0, "time/score/a": 2.0}
     parts = progress_parts(metrics, ["a", "b"], (3, 7))
     assert parts == {
-        "rescued": "3/7",
+        "rescued so far": "3/7",
         "solved": "75%",
         "a": "50%",
         "b": "–",
         "tokens/s": "12",
         "time": "sample 38+38% score 25%",
     }
+    troubled = metrics | {"train/a/truncated": 0.98, "train/b/truncated": 0.9, "train/a/no_signal": 0.4}
+    shown = progress_parts(troubled, ["a", "b"])
+    assert shown["cut off"] == "94%"
+    assert not {"no signal", "no answer"} & shown.keys()
     assert busiest({}) == []
     assert progress_parts({}, ["a"]) == {}

@@ -40,10 +40,6 @@ Refused = Callable[..., str]
         ("--data.batchsize=2", "data: there is no setting 'batchsize'; did you mean batch_size?"),
         ("--data.path=/no/such.jsonl", "/no/such.jsonl is not there; correct data.path"),
         (
-            "--data.limit_train=9",
-            "data.limit_train=9, but the train split of JsonLines holds 7 problems: lower the limit",
-        ),
-        (
             "--trainer.precision=bf16-true",
             "trainer.precision is bf16-true; leave it at 32-true and set peers.<name>.dtype",
         ),

@@ -21,7 +21,7 @@ def test_a_step_prints_its_own_rescues(tmp_path: Path, capsys: pytest.CaptureFix
     printed = [
         (int(found[1]), int(found[2]), int(found[3]))
         for line in capsys.readouterr().out.splitlines()
-        if (found := re.match(r"step (\d)/2 .* rescued (\d+)/(\d+) ", line))
+        if (found := re.match(r"step (\d)/2 .* rescued so far (\d+)/(\d+) ", line))
     ]
     traces = [json.loads(line) for line in (tmp_path / "run" / "traces.jsonl").read_text().splitlines()]
     expected = []
