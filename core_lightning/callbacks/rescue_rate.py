@@ -77,7 +77,7 @@ class RescueRateCallback(Callback):
         pl_module.log_dict(metrics, batch_size=max(len(record.groups), 1))
 
     def figures(self) -> dict[str, Figure]:
-        """Rescue rate of each peer and of the ``team``, with bootstrap intervals over (problem, peer) pairs."""
+        """Rescue rate of each peer and of the ``team``, with Wilson intervals over (problem, peer) pairs."""
         counts = {peer: (self.rescued[peer], self.hinted[peer]) for peer in self.hinted}
         counts["team"] = (sum(self.rescued.values()), sum(self.hinted.values()))
         return {

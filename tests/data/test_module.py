@@ -29,13 +29,13 @@ def made(prefix: str, count: int, chance: float = 0.0) -> list[Problem]:
     return [Problem(f"{prefix}{i}", f"{prefix} {i}?", str(i), chance=chance) for i in range(count)]
 
 
-def test_limits_take_a_subset_and_refuse_more_than_there_is() -> None:
+def test_limits_take_a_subset_and_cap(caplog: pytest.LogCaptureFixture) -> None:
     pool = {"train": made("a", 30), "val": made("b", 10), "test": made("c", 10)}
     data = Listed(pool, limit_train=7, limit_val=10, limit_test=1)
     assert {n: len(p) for n, p in data.splits.items()} == {"train": 7, "val": 10, "test": 1}
     assert {p.id for p in data.splits["train"]} < {p.id for p in pool["train"]}
-    with pytest.raises(DataError, match=r"data\.limit_test=11, but the test split of Listed holds 10 problems: lower"):
-        Listed(pool, limit_test=11).setup()
+    assert len(Listed(pool, limit_test=11).splits["test"]) == 10
+    assert "data.limit_test is 11; the test split of Listed holds 10 problems, and all of them are used" in caplog.messages
 
 
 @pytest.mark.parametrize(
