@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import families
+import tiny
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
 from core_lightning.peers.compute.cache import new_cache
 from core_lightning.peers.compute.prefill import prefill
 from core_lightning.peers.sampling.decoding import make_decoder
+from core_lightning.peers.sources import PeerSourceError
 from naive import Scored, make_peer, naive_logits, naive_logprobs
 
 #: Of log-probabilities in nats, and of gradients beside their largest: what float32 rounds in a few layers.
@@ -106,7 +108,7 @@ def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) ->
     """What a row becomes does not depend on which rows go on beside it."""
     peer = peer_of(name)
     peer._set_mode(training=False)
-    backbone = peer.network.get_base_model().base_model
+    backbone = peer._backbone
     prompts = UNEQUAL if peer.paths.padding != "nowhere" else [*ALIKE, [*BEGINNING, 40]]
     rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]
     seen: list[tuple[torch.Tensor, list[int]]] = []
@@ -128,7 +130,7 @@ def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) ->
 
 
 def test_states_are_selected_with_keys_and_values(peer_of: Callable[[str], Peer]) -> None:
-    cache = new_cache(peer_of("falcon_h1").network.get_base_model().base_model)  # both kinds in one layer
+    cache = new_cache(peer_of("falcon_h1")._backbone)  # both kinds in one layer
     layer = cache.layers[0]
     layer.update(*(torch.arange(3.0)[:, None, None, None].expand(3, 1, 2, 2) for _ in range(2)))
     layer.update_conv_state(torch.arange(3.0)[:, None, None].expand(3, 2, 4))
@@ -139,3 +141,19 @@ def test_states_are_selected_with_keys_and_values(peer_of: Callable[[str], Peer]
     cache.batch_repeat_interleave(2)
     for states in (layer.keys, layer.values, layer.conv_states[0], layer.recurrent_states[0]):
         assert states.flatten(1)[:, 0].tolist() == [2, 2, 0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("mamba", {"state_size": 8}, "state space layers alone"),
+        ("rwkv", {"attention_hidden_size": 32}, "takes no key-value cache"),
+    ],
+)
+def test_what_cannot_be_a_peer_is_refused_in_one_line(
+    tmp_path: Path, name: str, shape: dict[str, int], said: str
+) -> None:
+    folder = families.save(tmp_path, name, shape=tiny.SIZES | shape)
+    with pytest.raises(PeerSourceError, match=said) as refused:
+        make_peer(folder)
+    assert "\n" not in str(refused.value)

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_info
 
+from core_lightning.peers.compute.architecture import backbone_of
 from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.sampling.client import ServerAnswerError, ServerClient, ServerError
 from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
@@ -260,7 +261,7 @@ class ServerEngine(Engine):
         device = self.rig.network.device
         for (prompt, _), completion in list(zip(wanted, completions, strict=True))[:_COMPARED]:
             ids = completion.token_ids[:_COMPARED_TOKENS]
-            hidden = self.rig.network.base_model(input_ids=torch.tensor([[*prompt, *ids]], device=device))
+            hidden = backbone_of(self.rig.network)(input_ids=torch.tensor([[*prompt, *ids]], device=device))
             logits = self.rig.head.logits(hidden.last_hidden_state[0, len(prompt) - 1 : -1]).float()
             own = torch.log_softmax(logits / settings.temperature, -1).gather(
                 1, torch.tensor(ids, device=device)[:, None]
