@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,21 +28,10 @@ MIXED = [[*BEGINNING, *[11 + i] * (i + 1)] for i in range(2)]
 LONG, SHORT = [[30, 41, 52, 63], [12], [33, 44, 55]], [[30, 41], [12]]
 
 
-@pytest.fixture(scope="module")
-def peer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Peer]:
-    made: dict[str, Peer] = {}
-
-    def peer(name: str) -> Peer:
-        if name not in made:
-            folder: Path = families.save(tmp_path_factory.mktemp(name), name)
-            lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
-            made.clear()  # one at a time
-            made[name] = make_peer(
-                folder, lora=lora, generation=GenerationSettings(max_new_tokens=4, temperature=TEMPERATURE)
-            )
-        return made[name]
-
-    return peer
+def peer_of(folder: Path, name: str) -> Peer:
+    lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
+    generation = GenerationSettings(max_new_tokens=4, temperature=TEMPERATURE)
+    return make_peer(families.save(folder, name), lora=lora, generation=generation)
 
 
 def expected(peer: Peer, rows: list[Scored]) -> list[torch.Tensor]:
@@ -80,8 +68,9 @@ def under(prompts: list[list[int]], completions: list[list[int]]) -> list[Scored
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
-def test_family(peer_of: Callable[[str], Peer], name: str) -> None:
-    peer = peer_of(name)
+def test_family(tmp_path: Path, name: str) -> None:
+    peer = peer_of(tmp_path, name)
+    check_rows(peer)
     for prompts, k in ((UNEQUAL, 2), (ALIKE, 1), (MIXED, 1)):
         seeds = [[100 * i + j for j in range(k)] for i in range(len(prompts))]
         for prompt, group in zip(prompts, peer.sample(prompts, seeds), strict=True):
@@ -99,14 +88,10 @@ def test_family(peer_of: Callable[[str], Peer], name: str) -> None:
     object.__setattr__(peer.config, "gradient_checkpointing", True)
     peer.network.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     check_scores(peer, under(UNEQUAL, LONG))
-    peer.network.get_base_model().gradient_checkpointing_disable()
-    object.__setattr__(peer.config, "gradient_checkpointing", False)
 
 
-@pytest.mark.parametrize("name", families.FAMILIES)
-def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) -> None:
-    """What a row becomes does not depend on which rows go on beside it."""
-    peer = peer_of(name)
+def check_rows(peer: Peer) -> None:
+    """Rows are copied and leave; what a row becomes does not depend on which rows go on beside it."""
     peer._set_mode(training=False)
     backbone = peer._backbone
     prompts = UNEQUAL if peer.paths.padding != "nowhere" else [*ALIKE, [*BEGINNING, 40]]
@@ -129,8 +114,8 @@ def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) ->
             torch.testing.assert_close(logits, exact, atol=TOLERANCE * max(1.0, float(exact.std())), rtol=0)
 
 
-def test_states_are_selected_with_keys_and_values(peer_of: Callable[[str], Peer]) -> None:
-    cache = new_cache(peer_of("falcon_h1")._backbone)  # both kinds in one layer
+def test_states_are_selected_with_keys_and_values(tmp_path: Path) -> None:
+    cache = new_cache(peer_of(tmp_path, "falcon_h1")._backbone)  # both kinds in one layer
     layer = cache.layers[0]
     layer.update(*(torch.arange(3.0)[:, None, None, None].expand(3, 1, 2, 2) for _ in range(2)))
     layer.update_conv_state(torch.arange(3.0)[:, None, None].expand(3, 2, 4))
@@ -157,3 +142,9 @@ def test_what_cannot_be_a_peer_is_refused_in_one_line(
     with pytest.raises(PeerSourceError, match=said) as refused:
         make_peer(folder)
     assert "\n" not in str(refused.value)
+
+
+def test_the_docs_list_these_families() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    listed = [line.split("`")[1] for line in lines if line.startswith("| `")]
+    assert listed == list(families.FAMILIES)  # else: python -m benchmarks.families
