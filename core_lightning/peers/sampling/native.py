@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from core_lightning.peers.compute.architecture import backbone_of
 from core_lightning.peers.compute.head import LogitHead
 from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, prefill
@@ -27,7 +28,7 @@ class NativeEngine(Engine):
     ) -> list[list[SampledTokens]]:
         """See :func:`sample`."""
         return sample(
-            self.rig.network.base_model,
+            backbone_of(self.rig.network),
             self.rig.head,
             prompts,
             seeds,
