@@ -126,7 +126,7 @@ ROW = {"id": "1", "question": "What is 1 + 1?", "answer": "2"}
         ([], "{file} is empty: it needs one row for each problem, with id, question, answer"),
         ([ROW, '{"id": '], "{file}:2: not JSON (Expecting value, column 7); correct or remove the line"),
         ([ROW, [1]], "{file}:2: expected a JSON object, got [1]"),
-        ([ROW, ROW], "JsonLines: id '1' stands 2 times; ids must be unique over all splits"),
+        ([ROW, ROW], "{file}:2: id '1' stands in line 1 already; ids must be unique in a file"),
         ([ROW, ROW | {"id": "2", "answer": " "}], "{file}:2: 'answer' is empty; fill it in or remove the row"),
         ([ROW, ROW | {"id": "2", "answer": None}], "{file}:2: 'answer' is empty; fill it in or remove the row"),
         (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
 from core_lightning.answers import extract_answer
@@ -62,6 +62,9 @@ def test_special_tokens_are_no_text_unless_they_mark_a_think_block(tmp_path: Pat
     tokenizer = AutoTokenizer.from_pretrained(tiny.save_llama(tmp_path))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<end>", "[THINK]", "[/THINK]", "[IMG]"]})
     tokenizer.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
     peer = make_peer(tmp_path)
     ids = tokenizer("<bos>[THINK]8?[/THINK][IMG]7<unk><end>", add_special_tokens=False)["input_ids"]
     assert len(ids) == 9
