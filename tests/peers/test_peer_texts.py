@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import tiny
 from core_lightning.answers import extract_answer
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.peers.sampling.native import meets_stop
+from core_lightning.peers.sampling.stop_strings import StopStrings
 from core_lightning.protocol.prompts import Filled, Prompt, PromptSettings, Turn
 from core_lightning.records import Problem
 from naive import make_peer
@@ -144,8 +144,9 @@ def test_a_plain_prompt_stops_where_the_peer_asks_the_next_question(neox_folder:
     peer.end_at(mark)
     tokens = [ids[0] for ids in peer.tokenizer(list("= 7\n\nQuestion: 1"), add_special_tokens=False)["input_ids"]]
     assert peer._text(tokens) == "= 7\n"
-    assert meets_stop(tokens[:-2], peer.generation.stop, peer.tokenizer)
-    assert not meets_stop(tokens[:-3], peer.generation.stop, peer.tokenizer)
+    stop = StopStrings(peer.generation.stop, peer.tokenizer)
+    assert stop.met(tokens[:-2])
+    assert not stop.met(tokens[:-3])
     assert peer.generation.stop == [mark]
     ended = make_peer(neox_folder, generation=GenerationSettings(stop=["\n"]))
     ended.end_at(mark)  # which its own stop is met before
@@ -153,3 +154,16 @@ def test_a_plain_prompt_stops_where_the_peer_asks_the_next_question(neox_folder:
     chatting = make_peer(llama_folder)
     chatting.end_at(mark)
     assert chatting.generation.stop == []
+
+
+@given(
+    st.lists(st.text(alphabet="ab:é\n ", min_size=1, max_size=3), min_size=1, max_size=3),
+    st.text(alphabet="ab:é\n ", min_size=1, max_size=12),
+)
+def test_a_stop_string_is_met_by_the_token_that_completes_it(plain: Peer, stop: list[str], text: str) -> None:
+    """Against a search of the whole text after every token."""
+    ids = list(plain.tokenizer(text, add_special_tokens=False)["input_ids"])
+    texts = [plain.tokenizer.decode(ids[:end], skip_special_tokens=False) for end in range(len(ids) + 1)]
+    first = next((end for end, t in enumerate(texts) if any(s in t for s in stop)), None)
+    look = StopStrings(stop, plain.tokenizer)
+    assert next((end for end in range(1, len(ids) + 1) if look.met(ids[:end])), None) == first
