@@ -129,17 +129,56 @@ FAMILIES: dict[str, Family] = {
         },
         ("linear_x", "linear_y", "linear_out", "q_proj", "v_proj", "down_proj"),
     ),
+    "llama4_text": Family(
+        "Llama 4, used text-only", "attention in chunks, experts",
+        GROUPED | EXPERTS | {
+            "num_hidden_layers": 4, "head_dim": 8, "attention_chunk_size": 16, "intermediate_size_mlp": 64,
+            "num_experts_per_tok": 1, "no_rope_layers": [1, 1, 1, 0],
+        },
+        ("q_proj", "k_proj", "v_proj", "o_proj"),
+    ),
+    "opt": Family(
+        "OPT", "attention, learned positions",
+        SIZES | {"ffn_dim": 64, "word_embed_proj_dim": 32, "dropout": 0.0}, ("q_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    ),
+    "llama": Family("Llama 2 and 3, SmolLM2", "attention", GROUPED),
+    "qwen2": Family("Qwen2, Qwen2.5", "attention with biases", GROUPED),
+    "qwen3": Family("Qwen3", "attention with normed queries and keys", GROUPED | {"head_dim": 8}),
+    "qwen3_moe": Family(
+        "Qwen3 MoE", "attention, experts", GROUPED | EXPERTS | {"head_dim": 8}, ("q_proj", "k_proj", "v_proj", "o_proj")
+    ),
+    "gemma3_text": Family(
+        "Gemma 3 (text)", "attention, three of four within a window",
+        GROUPED | {"num_hidden_layers": 4, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8},
+    ),
+    "mistral": Family("Mistral 7B", "attention within a window", GROUPED | {"head_dim": 8, "sliding_window": 8}),
+    "phi3": Family("Phi-3", "attention, joined projections", GROUPED, ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")),
+    "olmo2": Family("OLMo 2", "attention, norms behind the layers", GROUPED),
+    "smollm3": Family("SmolLM3", "attention, every fourth layer without positions", GROUPED | {"num_hidden_layers": 4}),
+    "granite": Family("Granite 3", "attention, scaled", GROUPED | {"logits_scaling": 8.0, "residual_multiplier": 0.2}),
+    "gpt_oss": Family(
+        "gpt-oss", "attention with sinks, half of it within a window, experts",
+        GROUPED | EXPERTS | {"head_dim": 8, "sliding_window": 8}, ("q_proj", "k_proj", "v_proj", "o_proj"),
+    ),
+    "doge": Family("Doge", "attention under a mask per head", GROUPED, ("q_proj", "k_proj", "v_proj", "o_proj")),
 }  # fmt: skip
 
 
-def save(folder: Path, name: str, seed: int = 0) -> Path:
-    """A model of random weights of one family, and a character tokenizer."""
+def save(folder: Path, name: str, seed: int = 0, shape: dict[str, Any] | None = None) -> Path:
+    """A model of random weights of one family, and a character tokenizer.
+
+    Args:
+        folder: Where to.
+        name: Of the family.
+        seed: Of the weights.
+        shape: Arguments of the configuration of a model that is no family here.
+    """
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     tokenizer = character_tokenizer(reverse=False, chat=False)
     kind = CONFIG_MAPPING[name]
     known = set(getattr(kind, "__dataclass_fields__", ())) | set(getattr(kind, "attribute_map", ()))
-    shape = SPECIALS | {"vocab_size": len(tokenizer)} | FAMILIES[name].shape | SPREAD
+    shape = SPECIALS | {"vocab_size": len(tokenizer)} | (FAMILIES[name].shape if shape is None else shape) | SPREAD
     torch.manual_seed(seed)
     config = kind(**{k: v for k, v in shape.items() if k in known})
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)

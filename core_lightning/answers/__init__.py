@@ -6,11 +6,13 @@ from core_lightning.answers.extraction import extract_answer
 from core_lightning.answers.hints import leaks_answer, remove_answer
 from core_lightning.answers.statements import strip_think
 from core_lightning.answers.verifier import Verdict, Verifier, default_verifier, is_correct
+from core_lightning.answers.worker import WorkerStartError
 
 __all__ = [
     "Equation",
     "Verdict",
     "Verifier",
+    "WorkerStartError",
     "canonical_answer",
     "default_verifier",
     "extract_answer",

@@ -3,9 +3,12 @@ r"""Whether an answer equals gold, decided without computer algebra wherever tha
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from core_lightning.answers.equation_sides import read_side
+from core_lightning.answers.equation_tokens import tokens_of
 from core_lightning.answers.notation import plain_notation, undelimited
 from core_lightning.answers.quantities import parse_quantity, same_quantity
 from core_lightning.answers.readings import is_expression, read_choice, stated_number
@@ -19,6 +22,10 @@ MAX_SYMBOLIC_CHARS = 500
 MAX_NESTING = 30
 """Deeper brackets are refused without a comparison."""
 
+_UNIT = re.compile(
+    r"(?:\\[,;:! ]|~|\s)*\\(?:text|mathrm|mbox|textrm)\s*\{\s*(?P<unit>[A-Za-z. ]+?)\s*\}"
+    r"\s*(?P<power>\^\s*\{?[23]\}?)?\s*\$?\.?\s*\Z"
+)
 _SPACE = re.compile(r"\s+")
 _LONE_BRACES = re.compile(r"(?<=[\^_])\{(\w)\}")
 _BASED = re.compile(r"(?P<digits>[0-9A-Z.]+)_\{?(?P<base>\d+)\}?")
@@ -102,13 +109,39 @@ def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:
 
 
 def _same_expression(answer: str, gold: str, symbolic: bool) -> bool | None:
+    (answer, unit), (gold, gold_unit) = _measured(answer), _measured(gold)
+    if unit and gold_unit and unit != gold_unit:
+        return False
     if _expression(answer) == _expression(gold):
         return True
+    value, gold_value = _exact(answer), _exact(gold)
+    if value is not None and gold_value is not None:
+        return value == gold_value
     if (based := _same_digits(answer, gold)) is not None:
         return based
     if is_expression(answer) and is_expression(gold) and _differ_in_case(answer, gold):
         return False
     return None if symbolic and _comparable(answer, gold) else _words(answer) == _words(gold)
+
+
+def _measured(text: str) -> tuple[str, str]:
+    r"""An expression and its unit: ``16\pi \text{ cm}^2`` is 16 pi of something."""
+    dressed = _UNIT.search(text) if "\\" in text else None
+    if dressed is None or not is_expression(text[: dressed.start()]) or parse_quantity("1 " + dressed["unit"]) is None:
+        return text, ""
+    return text[: dressed.start()].rstrip(), "".join((dressed["unit"] + (dressed["power"] or "")).split())
+
+
+@lru_cache(maxsize=8192)
+def _exact(text: str) -> Fraction | None:
+    """Value of an expression of numbers, however small; None for any other."""
+    if len(text) > MAX_SYMBOLIC_CHARS:
+        return None
+    pieces = tokens_of(undelimited(text.strip()))
+    if any(piece.kind in ("w", "%", "?", "b") for piece in pieces):
+        return None
+    side = read_side(pieces, 0, len(pieces), whole=True) if pieces else None
+    return next(iter(side.values)) if side and len(side.values) == 1 else None
 
 
 def _words(text: str) -> str:
@@ -153,7 +186,7 @@ def _brackets(answer: str, gold: str) -> bool:
         return True
     if gold.startswith(("(", "[")) and gold.endswith((")", "]")):
         return answer.startswith(("(", "["))
-    return not (gold.startswith(r"\{") and answer.startswith(("(", "[")))
+    return not answer.startswith(("(", "["))
 
 
 def _nesting(text: str) -> int:

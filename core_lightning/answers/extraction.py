@@ -47,13 +47,14 @@ _BETWEEN_WORDS = re.compile(r"[^\W\d_]{2,}")
 _CONNECTORS = re.compile(r"\b(?:or|and|the|text|also)\b", re.IGNORECASE)
 
 
-def extract_answer(completion: str, kind: AnswerKind = "auto") -> str | None:
+def extract_answer(completion: str, kind: AnswerKind = "auto", opened: bool = False) -> str | None:
     r"""Extract the final answer of a completion, as it was written.
 
     Args:
         completion: Text of a completion, its think block included.
         kind: What to look for. ``number`` gives the number with its unit; ``choice`` an upper-case letter; ``math``
             keeps a boxed list as a set; ``auto`` takes whatever is stated.
+        opened: The prompt opened a think block that the completion has to close.
 
     Returns:
         The answer, or None when there is none or no unambiguous one.
@@ -67,7 +68,7 @@ def extract_answer(completion: str, kind: AnswerKind = "auto") -> str | None:
     >>> extract_answer("Answer: A or B", "choice"), extract_answer("Answer: (A) because B is wrong", "choice")
     (None, 'A')
     """
-    text = _CALCULATION.sub("", strip_think(completion)[-MAX_COMPLETION_CHARS:])
+    text = _CALCULATION.sub("", strip_think(completion, opened)[-MAX_COMPLETION_CHARS:])
     answer: Reading = None
     previous: Statement | None = None
     statements = find_statements(text)

@@ -68,7 +68,7 @@ _TEXT_COMMANDS = (
     r"(?:text(?:bf|it|rm|sf|tt|normal)?|math(?:rm|bf|it|sf|tt|normal)|mbox|hbox|operatorname|bm|boldsymbol)\*?"
 )
 _TEXT_GROUP = re.compile(rf"\\{_TEXT_COMMANDS}\s*\{{([^{{}}]*)\}}")
-_DIGIT_GAP = re.compile(r"(?<=\d)(?:\\[,!;: ]|\{,\})\s*(?=\d{3}(?!\d))")
+_DIGIT_GAP = re.compile(r"(?<=\d)(?:,\\!|\\[,!;: ]|\{,\})\s*(?=\d{3}(?!\d))")
 _SIZING = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])")
 # Not behind a backslash: two of them end a matrix row.
 _SPACING = re.compile(r"(?<!\\)\\(?:[,;:! ]|quad(?![A-Za-z])|qquad(?![A-Za-z]))|~")

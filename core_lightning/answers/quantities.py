@@ -33,6 +33,12 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+_POWER = re.compile(
+    r"(?P<base>-?\d{1,9}|\(-?\d{1,9}\))\s*\^\s*(?:\{\s*(?P<e1>-?\d{1,3})\s*\}|(?P<e2>-?\d{1,3}))", re.ASCII
+)
+_REPEATING = re.compile(
+    r"(?P<whole>\d{0,30})\.(?P<fixed>\d{0,30})\\overline\s*(?:\{\s*(?P<period>\d{1,30})\s*\}|(?P<digit>\d))", re.ASCII
+)
 _INLINE_MATH = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
 _CURRENCIES = {"$": "dollar", "us$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "¥": "yen"}
 _ONE = Fraction(1)
@@ -64,7 +70,7 @@ class Quantity:
     """First word of the unit in the singular, a currency by name; empty without."""
 
     def __str__(self) -> str:
-        return f"{self.value}%" if self.ratio == _RATIOS["%"] else str(self.value)
+        return str(self.value)
 
 
 @lru_cache(maxsize=8192)
@@ -90,6 +96,10 @@ def parse_quantity(text: str) -> Quantity | None:
     text = plain_notation(text)
     while text[:1] + text[-1:] in ("()", "{}") and "," not in text:
         text = text[1:-1].strip()
+    if power := _POWER.fullmatch(text):
+        return _power(power)
+    if "overline" in text:
+        text = _REPEATING.sub(_as_fraction, text)
     match = _NUMBER.fullmatch(text)
     value = _magnitude(match) if match else None
     if match is None or value is None:
@@ -119,6 +129,23 @@ def same_quantity(a: Quantity, b: Quantity) -> bool:
     if a.ratio == b.ratio:
         return a.value == b.value
     return bool({a.value, a.value * a.ratio} & {b.value, b.value * b.ratio})
+
+
+def _power(match: re.Match[str]) -> Quantity | None:
+    """10^3 as the number it is; -2^2 is left to computer algebra."""
+    base, exponent = match["base"], int(match["e1"] or match["e2"])
+    number = int(base.strip("()"))
+    if base.startswith("-") or abs(exponent) > MAX_EXPONENT or (not number and exponent <= 0):
+        return None
+    return Quantity(Fraction(number) ** exponent)
+
+
+def _as_fraction(match: re.Match[str]) -> str:
+    r"""0.1\overline{6} as the fraction it is."""
+    fixed, period = match["fixed"], match["period"] or match["digit"]
+    under = 10 ** len(fixed) * (10 ** len(period) - 1)
+    over = int((match["whole"] or "0") + fixed) * (10 ** len(period) - 1) + int(period)
+    return f"{over}/{under}"
 
 
 def _magnitude(match: re.Match[str]) -> Fraction | None:

@@ -26,13 +26,18 @@ class Statement:
 
 _THINK = re.compile(r"(?P<end></think(?:ing)?>|\[/THINK\])|<think(?:ing)?>|\[THINK\]", re.IGNORECASE)
 # The box comes first: a backslash otherwise protects the character behind it, as in \{1, 2\}.
-_BRACES = re.compile(r"(?P<box>\\+(?:boxed|fbox|framebox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL)
+_BRACES = re.compile(
+    r"(?P<box>\\+(?:boxed|fbox|framebox)\s*\{)"
+    r"|\\(?:boxed|fbox)\s*(?P<bare>-?\d[\d,]*(?:\.\d+)?|(?<=\s)[A-Za-z](?![A-Za-z]))"
+    r"|\\.|(?P<open>\{)|(?P<close>\})",
+    re.DOTALL,
+)
 _TAG = re.compile(r"<answer>(?P<content>.*?)(?P<end></answer>|(?=<answer>)|\Z)", re.DOTALL | re.IGNORECASE)
 _HASH = re.compile(r"(?<!#)####(?!#)[ \t]*(?P<content>[^\n]*)")
 _PHRASE = re.compile(
-    r"\banswers?\b\W{0,3}?(?:\s(?:choice|option|letter))?"
+    r"\b(?:answers?|ans)\b\W{0,3}?(?:\s(?:choice|option|letter))?"
     r"(?:\s(?:to|for|of)\s[^.:=\n]{1,80}?)?"
-    r"(?:\s{0,5}\b(?:(?:is|are)(?:\b|(?=n['’]t))|(?:would|should|must)\sbe\b|becomes\b|equals\b)\s{0,5}:?|\s{0,5}[=:])"
+    r"(?:\s{0,5}\b(?:(?:is|are)(?:\b|(?=n['’]t))|(?:would|should|must)\sbe\b|becomes\b|equals\b)\s{0,5}:?|\s{0,5}[=:]|\s{1,3}[-–—]\s(?=\S{1,40}\s*(?:\n|\Z)))"
     r"[\s*_]*",
     re.IGNORECASE,
 )
@@ -49,17 +54,21 @@ _SENTENCE_END = re.compile(r"[.!?](?=[\s*\"']|\Z)|\n|\Z")
 _DISPLAYS = (("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"))
 
 
-def strip_think(text: str) -> str:
+def strip_think(text: str, opened: bool = False) -> str:
     """What stands after the last think block; empty when the last one was never closed.
 
     A closing tag without an opening one counts, because some chat templates put the opening tag into the prompt.
+
+    Args:
+        text: A completion.
+        opened: The prompt opened a block: a text that never closes it broke off inside.
 
     >>> strip_think("<think>5? no, 7</think> The answer is 7.")
     'The answer is 7.'
     >>> strip_think("<think>The answer is 5")
     ''
     """
-    start, inside = 0, False
+    start, inside = 0, opened
     for tag in _THINK.finditer(text):
         inside = tag["end"] is None
         start = tag.end()
@@ -121,6 +130,8 @@ def _boxes(text: str) -> list[Statement]:
     for token in _BRACES.finditer(text):
         if token["box"]:
             stack.append(token)
+        elif token["bare"]:  # \boxed 7
+            found.append(Statement("box", token.start(), token.end(), token["bare"].strip().rstrip(",")))
         elif token["open"]:
             stack.append(None)
         elif token["close"] and stack and (box := stack.pop()) is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from core_lightning.answers.equality import bare_gold, decide, infer_kind
 from core_lightning.answers.extraction import extract_answer
 from core_lightning.answers.notation import plain_notation
-from core_lightning.answers.worker import SymbolicWorker
+from core_lightning.answers.worker import SymbolicWorker, WorkerStartError
 
 if TYPE_CHECKING:
     from core_lightning.records import AnswerKind
@@ -49,6 +49,7 @@ class Verifier:
     Attributes:
         timeouts: Verdicts so far that were cut off.
         comparisons: Comparisons so far that needed the worker.
+        replaced: Workers so far that died and were replaced.
 
     >>> with Verifier() as verifier:
     ...     verifier.check([r"\boxed{2\sqrt{3}}", "so 3 or 4"], [r"\sqrt{12}", "4"], "auto")
@@ -61,6 +62,7 @@ class Verifier:
         self.timeout = timeout
         self.timeouts = 0
         self.comparisons = 0
+        self.replaced = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -79,7 +81,11 @@ class Verifier:
         self.close()
 
     def check(
-        self, completions: Sequence[str], golds: Sequence[str], kinds: Sequence[AnswerKind] | AnswerKind = "auto"
+        self,
+        completions: Sequence[str],
+        golds: Sequence[str],
+        kinds: Sequence[AnswerKind] | AnswerKind = "auto",
+        opened: bool = False,
     ) -> list[Verdict]:
         """Verdict on every completion.
 
@@ -87,8 +93,10 @@ class Verifier:
             completions: Texts of completions.
             golds: One gold answer each, bare or as a whole solution with its mark.
             kinds: One kind each, or one for all. ``auto`` takes the kind of the gold answer.
+            opened: The prompts opened a think block that a completion has to close.
 
         Raises:
+            WorkerStartError: A comparison needs computer algebra, and its process cannot start.
             ValueError: The lengths differ.
         """
         kinds = [kinds] * len(completions) if isinstance(kinds, str) else kinds
@@ -96,14 +104,14 @@ class Verifier:
             raise ValueError(
                 f"{len(completions)} completions, {len(golds)} golds and {len(kinds)} kinds: give one of each"
             )
-        return [self._verdict(*item) for item in zip(completions, golds, kinds, strict=True)]
+        return [self._verdict(*item, opened) for item in zip(completions, golds, kinds, strict=True)]
 
-    def _verdict(self, completion: str, gold: str, kind: AnswerKind) -> Verdict:
+    def _verdict(self, completion: str, gold: str, kind: AnswerKind, opened: bool) -> Verdict:
         gold = bare_gold(gold)
         if kind == "auto":
             kind = infer_kind(gold)
             kind = "math" if kind == "number" else kind  # sqrt(4) is right where gold is 2
-        answer = extract_answer(completion, kind)
+        answer = extract_answer(completion, kind, opened)
         if answer is None:
             return Verdict(None, correct=False)
         correct = decide(answer, gold, kind)
@@ -135,6 +143,10 @@ class Verifier:
                 return None
             except EOFError:
                 self._worker = None
+                self.replaced += 1
+            except WorkerStartError:
+                self._worker = None
+                raise
         return False
 
     def close(self) -> None:

@@ -8,12 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import weakref
 from pathlib import Path
 
 START_SECONDS = 60.0
 """Time the process has to import its libraries."""
+
+
+WORKER = Path(__file__).with_name("symbolic_worker.py")
+
+
+class WorkerStartError(RuntimeError):
+    """The process that compares expressions cannot start, so that no verdict on an expression is possible."""
 
 
 class SymbolicWorker:
@@ -24,12 +32,13 @@ class SymbolicWorker:
     """
 
     def __init__(self) -> None:
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         self._process = subprocess.Popen(
             # -P: the folder of the script must not shadow standard modules.
-            [sys.executable, "-P", str(Path(__file__).with_name("symbolic_worker.py"))],
+            [sys.executable, "-P", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._complaints,
             text=True,
             bufsize=1,
             start_new_session=True,  # Ctrl-C is for the run, which may still want verdicts while it stops
@@ -49,11 +58,12 @@ class SymbolicWorker:
         Raises:
             TimeoutError: It took too long; the worker can be asked again.
             EOFError: The process is gone.
+            WorkerStartError: It never got ready.
         """
         if not self.stop.alive:
             raise EOFError
         if self._server is None:
-            self._server = self._receive(self._process.pid, START_SECONDS)[0]
+            self._server = self._started()
         self._asked += 1
         with contextlib.suppress(OSError):  # a broken pipe shows when reading, too
             self._process.stdin.write(json.dumps([self._asked, answer, gold]) + "\n")  # type: ignore[union-attr]
@@ -65,6 +75,18 @@ class SymbolicWorker:
         if expired:
             raise TimeoutError
         return reply is True
+
+    def _started(self) -> int:
+        try:
+            return self._receive(self._process.pid, START_SECONDS)[0]
+        except (EOFError, TimeoutError) as error:
+            self._complaints.seek(0)
+            said = self._complaints.read().decode(errors="replace").strip().splitlines()
+            reason = said[-1] if said else f"it said nothing and ended with {self._process.returncode}"
+            raise WorkerStartError(
+                f"the process that compares answers by computer algebra cannot start: {reason}; see that math-verify is "
+                "installed and that a process may use 3 GB of memory"
+            ) from error
 
     def _receive(self, killed: int, timeout: float) -> tuple[int | bool, bool]:
         """Next announcement of a server (its id) or verdict, and whether ``killed`` was ended because of the time."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from core_lightning.answers import strip_think
 from core_lightning.peers.compute.adapter_layers import merge_nodes
+from core_lightning.peers.compute.architecture import backbone_of, why_not
 from core_lightning.peers.compute.head import LogitHead, half_head
 from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
@@ -75,6 +76,8 @@ class Peer(nn.Module):
         source = resolve(config.model, config.revision)
         self.tokenizer = base.tokenizer if base else load_tokenizer(source)
         network = base.network if base else load_base(config, source, self.device)
+        if base is None and (reason := why_not(network)):
+            raise PeerSourceError(f"peer {name!r}: {config.model} {reason}")
         self.network = add_adapter(network, name, config.lora, config.adapter)
         merge_nodes(self.network)
         limit_time_steps(self.network)
@@ -385,7 +388,7 @@ class Peer(nn.Module):
 
     @property
     def _backbone(self) -> Any:
-        return self.network.get_base_model().base_model
+        return backbone_of(self.network.get_base_model())
 
     @torch.no_grad()
     def _check_head(self) -> None:
@@ -395,6 +398,9 @@ class Peer(nn.Module):
         seen = self._backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0]))
         with seen, self.policy("reference"):
             theirs = self.network(input_ids=ids).logits[0].float()
+        if not hidden:  # the network calls a part of the backbone, as OPT does
+            with self.policy("reference"):
+                hidden.append(self._backbone(input_ids=ids).last_hidden_state[0])
         own = self.head.logits(hidden[0])
         spread = theirs.std().clamp_min(1e-3)
         if own.shape != theirs.shape or ((own - theirs).abs().max() / spread) > 0.05:

@@ -4,7 +4,8 @@ import pytest
 
 from answers_table import AUTOMATIC, CASES, CHOICES, MATHEMATICS, NUMBERS, WORDS
 from answers_table_more import MORE_AUTOMATIC, MORE_CHOICES, MORE_MATHEMATICS, MORE_NUMBERS, MORE_WORDS
-from core_lightning.answers import Verifier, extract_answer, infer_kind, is_correct
+from answers_table_notations import NOTATIONS
+from core_lightning.answers import Verifier, canonical_answer, extract_answer, infer_kind, is_correct
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +14,7 @@ def verifier():
         yield verifier
 
 
-MORE = [MORE_NUMBERS, MORE_CHOICES, MORE_MATHEMATICS, MORE_WORDS, MORE_AUTOMATIC]
+MORE = [MORE_NUMBERS, MORE_CHOICES, MORE_MATHEMATICS, MORE_WORDS, MORE_AUTOMATIC, NOTATIONS]
 
 
 @pytest.mark.parametrize("rows", [NUMBERS, CHOICES, MATHEMATICS, WORDS, AUTOMATIC, *MORE])
@@ -82,6 +83,18 @@ def test_think_block_left_open_by_the_prompt():
 )
 def test_inferred_kind(gold, kind):
     assert infer_kind(gold) == kind
+
+
+def test_a_block_that_the_prompt_opened_has_to_be_closed():
+    assert extract_answer("so \\boxed{4}", "number", opened=True) is None
+    assert extract_answer("so \\boxed{3}</think>\\boxed{4}", "number", opened=True) == "4"
+    with Verifier() as verifier:
+        assert not verifier.check(["#### 4"], ["4"], "number", opened=True)[0].correct
+        assert verifier.check(["#### 4"], ["4"], "number")[0].correct
+
+
+def test_what_counts_as_the_same_votes_alike():
+    assert canonical_answer("50%", "number") == canonical_answer("50", "number") == "50"
 
 
 def test_is_correct_takes_a_whole_gold_solution():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core_lightning.answers import Verdict, Verifier, symbolic_worker
+from core_lightning.answers import Verdict, Verifier, WorkerStartError, symbolic_worker
 
 HANGS = r"\boxed{9^{9^9}}"
 EQUAL = (r"\boxed{2\sqrt{3}}", r"\sqrt{12}")
@@ -209,3 +209,20 @@ def test_settings_and_lengths_are_checked():
     with pytest.raises(ValueError, match="2 completions, 1 golds"):
         Verifier().check(["1", "2"], ["1"])
     assert Verifier().check([], []) == []
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch, tmp_path):
+    broken = tmp_path / "symbolic_worker.py"
+    broken.write_text("raise MemoryError('no room here')")
+    monkeypatch.setattr("core_lightning.answers.worker.WORKER", broken)
+    with Verifier() as verifier, pytest.raises(WorkerStartError, match="no room here"):
+        verifier.check([r"\boxed{2\sqrt3}"], [r"\sqrt{12}"])
+
+
+def test_a_worker_that_died_is_replaced_and_counted():
+    with Verifier(timeout=10.0) as verifier:
+        assert verifier.check([r"\boxed{2\sqrt3}"], [r"\sqrt{12}"])[0].correct
+        assert verifier.replaced == 0
+        verifier._worker.stop()
+        assert verifier.check([r"\boxed{2\sqrt5}"], [r"\sqrt{20}"])[0].correct
+        assert verifier.replaced == 1

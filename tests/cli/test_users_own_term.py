@@ -29,7 +29,8 @@ def test_it_appears_by_name(config: Callable[..., Path], tmp_path: Path, monkeyp
     (tmp_path / "my_terms.py").write_text(TERM)
     monkeypatch.syspath_prepend(tmp_path)
     own = {"term": {"class_path": "my_terms.Vowels", "init_args": {"letters": "aeiou"}}, "weight": 0.5}
-    file = config(rewards={"diversity": None, "rescue": None, "vowels": own})
+    # Of two cold traces one has an opinion, so the baseline is that of the whole problem.
+    file = config(advantage={"group_by": "problem"}, rewards={"diversity": None, "rescue": None, "vowels": own})
     with saying(sums):
         main(["fit", f"--config={file}"])
     lines = [json.loads(line) for line in (tmp_path / "run/traces.jsonl").read_text().splitlines()]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 import families
+import tiny
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
 from core_lightning.peers.compute.cache import new_cache
 from core_lightning.peers.compute.prefill import prefill
 from core_lightning.peers.sampling.decoding import make_decoder
+from core_lightning.peers.sources import PeerSourceError
 from naive import Scored, make_peer, naive_logits, naive_logprobs
 
 #: Of log-probabilities in nats, and of gradients beside their largest: what float32 rounds in a few layers.
@@ -27,21 +28,10 @@ MIXED = [[*BEGINNING, *[11 + i] * (i + 1)] for i in range(2)]
 LONG, SHORT = [[30, 41, 52, 63], [12], [33, 44, 55]], [[30, 41], [12]]
 
 
-@pytest.fixture(scope="module")
-def peer_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Peer]:
-    made: dict[str, Peer] = {}
-
-    def peer(name: str) -> Peer:
-        if name not in made:
-            folder: Path = families.save(tmp_path_factory.mktemp(name), name)
-            lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
-            made.clear()  # one at a time
-            made[name] = make_peer(
-                folder, lora=lora, generation=GenerationSettings(max_new_tokens=4, temperature=TEMPERATURE)
-            )
-        return made[name]
-
-    return peer
+def peer_of(folder: Path, name: str) -> Peer:
+    lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
+    generation = GenerationSettings(max_new_tokens=4, temperature=TEMPERATURE)
+    return make_peer(families.save(folder, name), lora=lora, generation=generation)
 
 
 def expected(peer: Peer, rows: list[Scored]) -> list[torch.Tensor]:
@@ -78,8 +68,9 @@ def under(prompts: list[list[int]], completions: list[list[int]]) -> list[Scored
 
 
 @pytest.mark.parametrize("name", families.FAMILIES)
-def test_family(peer_of: Callable[[str], Peer], name: str) -> None:
-    peer = peer_of(name)
+def test_family(tmp_path: Path, name: str) -> None:
+    peer = peer_of(tmp_path, name)
+    check_rows(peer)
     for prompts, k in ((UNEQUAL, 2), (ALIKE, 1), (MIXED, 1)):
         seeds = [[100 * i + j for j in range(k)] for i in range(len(prompts))]
         for prompt, group in zip(prompts, peer.sample(prompts, seeds), strict=True):
@@ -97,16 +88,12 @@ def test_family(peer_of: Callable[[str], Peer], name: str) -> None:
     object.__setattr__(peer.config, "gradient_checkpointing", True)
     peer.network.get_base_model().gradient_checkpointing_enable({"use_reentrant": False})
     check_scores(peer, under(UNEQUAL, LONG))
-    peer.network.get_base_model().gradient_checkpointing_disable()
-    object.__setattr__(peer.config, "gradient_checkpointing", False)
 
 
-@pytest.mark.parametrize("name", families.FAMILIES)
-def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) -> None:
-    """What a row becomes does not depend on which rows go on beside it."""
-    peer = peer_of(name)
+def check_rows(peer: Peer) -> None:
+    """Rows are copied and leave; what a row becomes does not depend on which rows go on beside it."""
     peer._set_mode(training=False)
-    backbone = peer.network.get_base_model().base_model
+    backbone = peer._backbone
     prompts = UNEQUAL if peer.paths.padding != "nowhere" else [*ALIKE, [*BEGINNING, 40]]
     rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]
     seen: list[tuple[torch.Tensor, list[int]]] = []
@@ -127,8 +114,8 @@ def test_rows_are_copied_and_leave(peer_of: Callable[[str], Peer], name: str) ->
             torch.testing.assert_close(logits, exact, atol=TOLERANCE * max(1.0, float(exact.std())), rtol=0)
 
 
-def test_states_are_selected_with_keys_and_values(peer_of: Callable[[str], Peer]) -> None:
-    cache = new_cache(peer_of("falcon_h1").network.get_base_model().base_model)  # both kinds in one layer
+def test_states_are_selected_with_keys_and_values(tmp_path: Path) -> None:
+    cache = new_cache(peer_of(tmp_path, "falcon_h1")._backbone)  # both kinds in one layer
     layer = cache.layers[0]
     layer.update(*(torch.arange(3.0)[:, None, None, None].expand(3, 1, 2, 2) for _ in range(2)))
     layer.update_conv_state(torch.arange(3.0)[:, None, None].expand(3, 2, 4))
@@ -139,3 +126,25 @@ def test_states_are_selected_with_keys_and_values(peer_of: Callable[[str], Peer]
     cache.batch_repeat_interleave(2)
     for states in (layer.keys, layer.values, layer.conv_states[0], layer.recurrent_states[0]):
         assert states.flatten(1)[:, 0].tolist() == [2, 2, 0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("mamba", {"state_size": 8}, "state space layers alone"),
+        ("rwkv", {"attention_hidden_size": 32}, "takes no key-value cache"),
+    ],
+)
+def test_what_cannot_be_a_peer_is_refused_in_one_line(
+    tmp_path: Path, name: str, shape: dict[str, int], said: str
+) -> None:
+    folder = families.save(tmp_path, name, shape=tiny.SIZES | shape)
+    with pytest.raises(PeerSourceError, match=said) as refused:
+        make_peer(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_docs_list_these_families() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8").splitlines()
+    listed = [line.split("`")[1] for line in lines if line.startswith("| `")]
+    assert listed == list(families.FAMILIES)  # else: python -m benchmarks.families

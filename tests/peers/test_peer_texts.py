@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tiny
 from core_lightning.answers import extract_answer
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.peers.sampling.native import meets_stop
+from core_lightning.peers.sampling.stop_strings import StopStrings
 from core_lightning.protocol.prompts import Filled, Prompt, PromptSettings, Turn
 from core_lightning.records import Problem
 from naive import make_peer
@@ -62,6 +62,9 @@ def test_special_tokens_are_no_text_unless_they_mark_a_think_block(tmp_path: Pat
     tokenizer = AutoTokenizer.from_pretrained(tiny.save_llama(tmp_path))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<end>", "[THINK]", "[/THINK]", "[IMG]"]})
     tokenizer.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
     peer = make_peer(tmp_path)
     ids = tokenizer("<bos>[THINK]8?[/THINK][IMG]7<unk><end>", add_special_tokens=False)["input_ids"]
     assert len(ids) == 9
@@ -141,8 +144,9 @@ def test_a_plain_prompt_stops_where_the_peer_asks_the_next_question(neox_folder:
     peer.end_at(mark)
     tokens = [ids[0] for ids in peer.tokenizer(list("= 7\n\nQuestion: 1"), add_special_tokens=False)["input_ids"]]
     assert peer._text(tokens) == "= 7\n"
-    assert meets_stop(tokens[:-2], peer.generation.stop, peer.tokenizer)
-    assert not meets_stop(tokens[:-3], peer.generation.stop, peer.tokenizer)
+    stop = StopStrings(peer.generation.stop, peer.tokenizer)
+    assert stop.met(tokens[:-2])
+    assert not stop.met(tokens[:-3])
     assert peer.generation.stop == [mark]
     ended = make_peer(neox_folder, generation=GenerationSettings(stop=["\n"]))
     ended.end_at(mark)  # which its own stop is met before
@@ -150,3 +154,16 @@ def test_a_plain_prompt_stops_where_the_peer_asks_the_next_question(neox_folder:
     chatting = make_peer(llama_folder)
     chatting.end_at(mark)
     assert chatting.generation.stop == []
+
+
+@given(
+    st.lists(st.text(alphabet="ab:é\n ", min_size=1, max_size=3), min_size=1, max_size=3),
+    st.text(alphabet="ab:é\n ", min_size=1, max_size=12),
+)
+def test_a_stop_string_is_met_by_the_token_that_completes_it(plain: Peer, stop: list[str], text: str) -> None:
+    """Against a search of the whole text after every token."""
+    ids = list(plain.tokenizer(text, add_special_tokens=False)["input_ids"])
+    texts = [plain.tokenizer.decode(ids[:end], skip_special_tokens=False) for end in range(len(ids) + 1)]
+    first = next((end for end, t in enumerate(texts) if any(s in t for s in stop)), None)
+    look = StopStrings(stop, plain.tokenizer)
+    assert next((end for end in range(1, len(ids) + 1) if look.met(ids[:end])), None) == first

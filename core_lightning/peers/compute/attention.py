@@ -85,6 +85,10 @@ def attention(
     rows, heads, queries, size = query.shape
     shared, keys = key.shape[1:3]
     special = dropout or options.get("position_bias") is not None or (attention_mask is None and queries > 1)
+    # A mask per head (Doge) or of other keys (Dory) is the kernel's own affair.
+    special = special or (
+        attention_mask is not None and (attention_mask.shape[1] != 1 or attention_mask.shape[-1] != keys)
+    )
     if special or (queries > 1 and rows * heads * queries * keys > MOST_SCORES):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options

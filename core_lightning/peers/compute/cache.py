@@ -15,14 +15,17 @@ from importlib.metadata import version
 from typing import Any
 
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import (
-    CacheLayerMixin,
-    DummyLayer,
-    DynamicLayer,
-    DynamicSlidingWindowLayer,
-    LinearAttentionCacheLayerMixin,
-)
+from transformers import DynamicCache, PreTrainedModel, cache_utils
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+
+class _Absent:
+    """Stands for a kind of layer that this release of transformers does not have."""
+
+
+# Older releases lack one or both; their models have no such layers either.
+DummyLayer: Any = getattr(cache_utils, "DummyLayer", _Absent)
+LinearAttentionCacheLayerMixin: Any = getattr(cache_utils, "LinearAttentionCacheLayerMixin", _Absent)
 
 #: Name of the argument by which a model takes its cache.
 CACHE = "cache" if tuple(map(int, version("transformers").split(".")[:2])) >= (5, 24) else "past_key_values"

@@ -20,7 +20,7 @@ from core_lightning.peers.compute.attention import library_attention
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.sampling.drawing import sample_tokens, seed_from
 from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
-from core_lightning.peers.sampling.native import meets_stop
+from core_lightning.peers.sampling.stop_strings import StopStrings
 from core_lightning.peers.sources import PeerSourceError
 
 #: Tokens of a page of the cache; the beginnings that prompts share are shared in whole pages.
@@ -122,9 +122,9 @@ class ContinuousEngine(Engine):
 
     def _completion(self, draw: _Draw, settings: GenerationSettings) -> SampledTokens:
         """What was drawn, up to its first end: the library does not know stop strings and runs past them."""
+        stop = StopStrings(settings.stop, self.rig.tokenizer)
         for end, token in enumerate(draw.token_ids, 1):
-            stop = settings.stop and meets_stop(draw.token_ids[:end], settings.stop, self.rig.tokenizer)
-            if token in self.rig.stop_ids or stop:
+            if token in self.rig.stop_ids or stop.met(draw.token_ids[:end]):
                 return SampledTokens(draw.token_ids[:end], draw.logprobs[:end], True)
         return SampledTokens(draw.token_ids, draw.logprobs, False)
 

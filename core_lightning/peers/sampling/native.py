@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+from core_lightning.peers.compute.architecture import backbone_of
 from core_lightning.peers.compute.head import LogitHead
 from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, prefill
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.sampling.drawing import draw
 from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
+from core_lightning.peers.sampling.stop_strings import StopStrings
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class NativeEngine(Engine):
     ) -> list[list[SampledTokens]]:
         """See :func:`sample`."""
         return sample(
-            self.rig.network.base_model,
+            backbone_of(self.rig.network),
             self.rig.head,
             prompts,
             seeds,
@@ -136,6 +138,7 @@ def _sample_batch(
     tokens: list[list[int]] = [[] for _ in source]
     logprobs: list[list[float]] = [[] for _ in source]
     stopped = [False] * len(source)
+    stop = StopStrings(settings.stop, tokenizer)
     rows = list(range(len(source)))  # completions in the batch
     logits = decoder.first()
     for step in range(settings.max_new_tokens):
@@ -145,7 +148,7 @@ def _sample_batch(
                 continue
             tokens[i].append(token)
             logprobs[i].append(logprob)
-            stopped[i] = token in stop_ids or meets_stop(tokens[i], settings.stop, tokenizer)
+            stopped[i] = token in stop_ids or stop.met(tokens[i])
         going = [place for place, i in enumerate(rows) if not stopped[i]]
         if not going or step + 1 == settings.max_new_tokens:
             break
@@ -158,13 +161,3 @@ def _sample_batch(
 
     sampled = iter(zip(tokens, logprobs, stopped, strict=True))
     return [[SampledTokens(*next(sampled)) for _ in group] for group in seeds]
-
-
-def meets_stop(token_ids: Sequence[int], stop: Sequence[str], tokenizer: Any) -> bool:
-    """Whether the last of these tokens completes a stop string."""
-    if not stop:
-        return False
-    # A character takes at most four byte tokens, so the last few ids show whether a stop string has just been completed.
-    window = 4 * max(map(len, stop)) + 1
-    tail = tokenizer.decode(token_ids[-window:], skip_special_tokens=False)
-    return any(s in tail for s in stop)
