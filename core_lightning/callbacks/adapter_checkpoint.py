@@ -6,6 +6,8 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ class AdapterCheckpoint(Checkpoint):
         """Save again if a checkpoint was due, now with this evaluation in it; and the best one."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not leaves_files(trainer):
             return
+        self._boundary = trainer.fit_loop.state_dict()  # now with this evaluation in it
         score = _team_score(trainer)
         better = score is not None and score > self.best_score
         if better:
@@ -85,8 +88,14 @@ class AdapterCheckpoint(Checkpoint):
             self._save(trainer, "best.ckpt")
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Save the end of the run."""
-        self._save(trainer, "last.ckpt")
+        """Save the end of the run.
+
+        Lightning closes the epoch also where ``max_steps`` ended it half-way; a longer run then goes on with the problems
+        that were left, so the position after the last step is saved.
+        """
+        halfway = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        with self._at_boundary(halfway and self._boundary is not None):
+            self._save(trainer, "last.ckpt")
         self._save_adapters(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
@@ -94,17 +103,22 @@ class AdapterCheckpoint(Checkpoint):
         # With several processes the others may not be here, and saving waits for them.
         if self._boundary is None or trainer.world_size > 1 or _optimizer_steps(trainer) != self._steps_at_boundary:
             return
-        self._saving_boundary = True
-        try:
+        with self._at_boundary(True):
             self._save(trainer, "last.ckpt")
-        finally:
-            self._saving_boundary = False
         self._save_adapters(trainer, pl_module)
         last = _folder(trainer) / "last.ckpt"
         rank_zero_info(f"saved the {pl_module.batches_done} finished steps; resume with --ckpt_path {last}")
 
+    @contextmanager
+    def _at_boundary(self, wanted: bool) -> Iterator[None]:
+        self._saving_boundary = wanted
+        try:
+            yield
+        finally:
+            self._saving_boundary = False
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        """Give a checkpoint made in mid-step the loop and loader positions of the last finished step."""
+        """Give a checkpoint made in mid-step or at the end the loop and loader positions of the last finished step."""
         if self._saving_boundary:
             checkpoint["loops"]["fit_loop"] = self._boundary
 

@@ -35,12 +35,13 @@ class Run:
         ckpt: Path | None = None,
         fail_at: tuple[int, BaseException] | None = None,
         in_evaluation: bool = False,
+        **options: int,
     ) -> None:
         self.passes, self.rescues, self.report = TeamPassAtKCallback(), RescueRateCallback(), RunReport()
         callbacks = [RunFolder(), self.passes, self.rescues, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
         # The report is written at the end; here only the columns it keeps matter.
         self.report.on_fit_end = lambda trainer, module: None  # type: ignore[method-assign]
-        trainer = trainer_in(folder, [*callbacks, self.report], logger=MetricsCsv(folder), val_check_interval=3)
+        trainer = trainer_in(folder, [*callbacks, self.report], logger=MetricsCsv(folder), val_check_interval=3, **options)
         self.team = ScriptedTeam(fail_at=fail_at, in_evaluation=in_evaluation)
         trainer.fit(self.team, WrittenProblems(), ckpt_path=str(ckpt) if ckpt else None)
 
@@ -121,6 +122,16 @@ def test_a_finished_run_can_be_prolonged(whole: tuple[Path, Run], tmp_path: Path
     rows = read_metrics(tmp_path / "metrics.csv")
     assert [int(r["step"]) for r in rows if r["val/team_pass_at_2"]] == steps
     assert [int(r["step"]) for r in rows if r["train/traces"]] == list(range(18))
+
+
+@pytest.mark.parametrize("step", [2, 3, 5, 6, 8, 9])
+def test_a_run_that_max_steps_ended_goes_on_in_its_epoch(whole: tuple[Path, Run], tmp_path: Path, step: int) -> None:
+    """With the problems that were left: between evaluations, at one, and at the end of the first epoch."""
+    Run(tmp_path, max_steps=step)
+    resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt")
+    assert resumed.state() == whole[1].state()
+    for file in FILES:
+        assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
 
 
 def test_trace_lines(whole: tuple[Path, Run]) -> None:
