@@ -18,7 +18,7 @@ class TeamPassAtKCallback(Callback):
     A sanity check over the whole validation set (``trainer.num_sanity_val_steps: -1``) is kept as the evaluation before
     training, at step 0. Figures are logged as ``val/...`` or ``test/...``, the bounds of their intervals as
     ``.../low`` and ``.../high``; :func:`core_lightning.report.evaluation.evaluate` names them. Loggers get the
-    number of training steps done as the step of an evaluation. The last step is followed by an evaluation in any case.
+    number of training steps done as the step of an evaluation.
 
     Args:
         k: Samples allowed to each peer; at most ``model.eval_samples``.
@@ -44,11 +44,6 @@ class TeamPassAtKCallback(Callback):
                 f"pass_at_k.k is {self.k}, but model.eval_samples is {pl_module.eval_samples}; "
                 "sample at least k traces per peer, or lower k"
             )
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Ask for an evaluation after the last step, wherever the check intervals fall."""
-        if pl_module.batches_done >= pl_module.total_batches():
-            trainer.should_stop = True  # Lightning evaluates before it stops
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Forget an evaluation that was interrupted."""
