@@ -61,7 +61,7 @@ class PromptEncoder:
         self.template: str = template or ""
         self.text = InertText(tokenizer, self.template if self.chats else "")
         self._frames: dict[object, tuple[str, list[int]]] = {}
-        if unknown := [a for a in config.chat_template_kwargs if not re.search(rf"\b{a}\b", self.template)]:
+        if unknown := [a for a in config.chat_template_kwargs if not re.search(rf"\b{re.escape(a)}\b", self.template)]:
             raise PeerSourceError(
                 f"peers.{name}.chat_template_kwargs has {unknown[0]!r}, which the chat template of {config.model} does "
                 "not read; correct the name or leave it out"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from core_lightning.peers.compute.architecture import backbone_of
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.sampling.engine import Rig, SampledTokens
 
@@ -48,7 +49,7 @@ def compare(
     device = rig.network.device
     for prompt, completion in list(zip(prompts, completions, strict=True))[:_COMPLETIONS]:
         ids = completion.token_ids[:_TOKENS]
-        hidden = rig.network.base_model(input_ids=torch.tensor([[*prompt, *ids]], device=device)).last_hidden_state
+        hidden = backbone_of(rig.network)(input_ids=torch.tensor([[*prompt, *ids]], device=device)).last_hidden_state
         logits = rig.head.logits(hidden[0, len(prompt) - 1 : -1]).float() / settings.temperature
         own = torch.log_softmax(logits, -1).gather(1, torch.tensor(ids, device=device)[:, None])[:, 0]
         own = own - nucleus_mass(logits, settings.top_p).log()

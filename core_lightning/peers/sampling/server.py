@@ -182,7 +182,7 @@ class ServerEngine(Engine):
 
         Raises:
             ServerError: The server is away.
-        DisagreementError: Its log-probabilities are not the peer's.
+            DisagreementError: Its log-probabilities are not the peer's.
         """
         wanted = [(list(p), seed) for p, group in zip(prompts, seeds, strict=True) for seed in group]
         if not wanted:
