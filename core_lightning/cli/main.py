@@ -145,7 +145,7 @@ class CoreCLI(LightningCLI):
         config = self.config_init[self.subcommand] if self.subcommand else self.config_init
         if config.trainer.get("enable_progress_bar") is not False:
             kwargs["callbacks"] = [*(config.trainer.get("callbacks") or []), RescueProgressBar()]
-        if self.subcommand != "fit":
+        if self.subcommand not in (None, "fit"):
             kwargs["logger"] = False  # an evaluation has a folder of its own; only a training is logged
             if self.subcommand in STAGES:
                 own = kwargs.get("callbacks") or config.trainer.get("callbacks") or []
