@@ -40,6 +40,7 @@ class CommandTrainer(CoreTrainer):
         kind: AnswerKind = "auto",
         texts: bool = False,
         ckpt_path: str | None = None,
+        weights_only: bool | None = None,
     ) -> None:
         """Ask a trained team one question, and print every peer's answers and the majority.
 
@@ -51,9 +52,10 @@ class CommandTrainer(CoreTrainer):
             kind: How the answers are read.
             texts: Print whole completions as well.
             ckpt_path: A checkpoint of the team; without one the peers answer as they are before training.
+            weights_only: As in ``predict``: a run's config names it.
         """
         data = OneQuestion(Problem("question", question, answer or "", kind))
-        batches: Any = self.predict(model, datamodule=data, ckpt_path=ckpt_path)
+        batches: Any = self.predict(model, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
         (found,) = batches[0] or [None]
         if found is None:
             raise ValueError(

@@ -62,6 +62,12 @@ def test_the_walk(
         for name in ("a", "b"):
             right = [t["correct"] for t in lines if t["peer"] == name]
             assert result["values"][f"{name}/pass_at_1"]["value"] == pytest.approx(sum(right) / len(right))
+    main(["ask", "2*3", "--run", str(run)])
+    assert contents(run) == before
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("2*3")
+    assert [line.split(":")[0].strip() for line in lines[start + 1 : start + 3]] == ["a", "b"]
+    assert lines[start + 3].strip().startswith(("majority:", "no peer gave an answer"))
     main(["fit", config, last, "--trainer.max_steps=3"])
     rows = [row for row in read_metrics(run / "metrics.csv") if row["train/traces"]]
     assert [row["step"] for row in rows] == ["0", "1", "2"]
