@@ -1,9 +1,12 @@
-"""From a ``PeerConfig`` to a frozen, possibly quantized base model with a float32 LoRA adapter, and its tokenizer."""
+"""From a ``PeerConfig`` to a frozen, possibly quantized base model and its tokenizer."""
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,11 +15,8 @@ from torch import nn
 from core_lightning.peers.compute.attention import attend_by_products
 from core_lightning.peers.compute.norms import fuse_norms
 from core_lightning.peers.compute.processor import native_bfloat16
-from core_lightning.peers.config import LoraSettings, PeerConfig
-from core_lightning.peers.sources import ModelSource, PeerSourceError, converted_tokenizer, resolve
-
-#: Parts of conditional-generation models that text never passes through: an adapter there would never learn.
-_BESIDE_TEXT = r"(.*\.)?(vision_tower|vision_model|audio_tower|multi_modal_projector)\..*"
+from core_lightning.peers.config import PeerConfig
+from core_lightning.peers.sources import ModelSource, PeerSourceError, converted_tokenizer, first_line, resolve
 
 
 def compute_dtype(config: PeerConfig, device: torch.device) -> torch.dtype:
@@ -60,89 +60,41 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
         PeerSourceError: The hub is unreachable, the model is gated or absent, or its weights cannot be read.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
-    from transformers.utils import logging
+    from transformers.utils.logging import disable_progress_bar
 
     if not sys.stderr.isatty():
-        logging.disable_progress_bar()  # in a file, hundreds of bars
+        disable_progress_bar()  # in a file, hundreds of bars
     dtype = compute_dtype(config, device)
     settings = _from_hub(AutoConfig.from_pretrained, source)
     # Conditional-generation models (Mistral 3, for one) are used text-only; they are not registered as causal models.
     registered = type(settings) in AutoModelForCausalLM._model_mapping
     factory = AutoModelForCausalLM if registered else AutoModelForImageTextToText
-    quantized = _quantization(config, dtype)
-    network = _from_hub(
-        factory.from_pretrained,
-        source,
-        dtype=dtype,
-        device_map={"": device} if quantized is not None else None,
-        quantization_config=quantized,
-    )
-    if quantized is None:
+    stored = stored_quantizer(settings)
+    quantized = _quantization(config, dtype, stored)
+    options: dict[str, Any] = {}
+    if quantized is not None:
+        # An argument of None would switch the checkpoint's own quantizer off.
+        options["quantization_config"] = quantized
+    if quantized is not None or stored is not None:
+        options["device_map"] = {"": device}
+    with _quiet_loading():
+        network, found = _from_hub(
+            factory.from_pretrained,
+            source,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+            **options,
+        )
+    _check_whole(found, source, settings)
+    if stored is not None:
+        _one_type(network, dtype)
+    if not options:
         network = network.to(device)
     attend_by_products(network)
     if device.type == "cuda":
         fuse_norms(network)
     return network.requires_grad_(False).eval()
-
-
-def add_adapter(network: nn.Module, name: str, lora: LoraSettings, start: str | None = None) -> nn.Module:
-    """Put a peer's float32 LoRA adapter on a base (or beside the adapters it has) and return the PEFT model.
-
-    Args:
-        network: A base model, or the PEFT model made by an earlier call.
-        name: Name of the peer; adapters of several peers can live on one base.
-        lora: Shape of a new adapter.
-        start: PEFT folder to start from instead; it is loaded twice, to be trained and, frozen, as the KL reference.
-
-    Raises:
-        PeerSourceError: The adapter folder does not fit, or no layer of the model has a target's name.
-    """
-    import peft
-
-    if start is not None:
-        try:
-            if isinstance(network, peft.PeftModel):
-                network.load_adapter(start, adapter_name(name), is_trainable=True)
-            else:
-                network = peft.PeftModel.from_pretrained(
-                    network, start, adapter_name=adapter_name(name), is_trainable=True
-                )
-            network.load_adapter(start, reference_name(name), is_trainable=False)
-        except (ValueError, OSError, RuntimeError) as error:
-            raise PeerSourceError(f"peer {name!r}: adapter {start!r} cannot be loaded ({first_line(error)})") from error
-    else:
-        names = [n for n, _ in network.named_modules()]
-        shape = peft.LoraConfig(
-            r=lora.r,
-            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a float works and is saved as given
-            lora_dropout=lora.dropout,
-            target_modules=lora.targets if isinstance(lora.targets, str) else list(lora.targets),
-            exclude_modules=_BESIDE_TEXT if any(map(re.compile(_BESIDE_TEXT).fullmatch, names)) else None,
-            task_type="CAUSAL_LM",
-        )
-        try:
-            if isinstance(network, peft.PeftModel):
-                network.add_adapter(adapter_name(name), shape)
-            else:
-                network = peft.get_peft_model(network, shape, adapter_name=adapter_name(name))
-        except ValueError as error:
-            linear = {n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)}
-            layers = sorted(linear - {"lm_head", "base_layer"})
-            raise PeerSourceError(
-                f"peer {name!r}: lora.targets {lora.targets} fit no layer; choose among {', '.join(layers)} "
-                f"({first_line(error)})"
-            ) from error
-    return network
-
-
-def adapter_name(peer: str) -> str:
-    """Name of a peer's adapter in the PEFT model, which warns about names that are part of "lora_", as "a" is."""
-    return f"peer_{peer}"
-
-
-def reference_name(peer: str) -> str:
-    """Name of the frozen copy a peer is compared with when it starts from an adapter."""
-    return f"{adapter_name(peer)}__reference"
 
 
 def stop_token_ids(tokenizer: Any, network: Any) -> frozenset[int]:
@@ -173,9 +125,82 @@ def turn_end_id(tokenizer: Any) -> int | None:
     return following[0] if following and following[0] in specials else None
 
 
-def _quantization(config: PeerConfig, dtype: torch.dtype) -> Any:
+def stored_quantizer(settings: Any) -> str | None:
+    """How the weights of a checkpoint are stored (``fp8``, ``gptq``, ...); None for plain ones.
+
+    Args:
+        settings: The model's configuration.
+    """
+    for part in (settings, settings.get_text_config()):
+        stored = getattr(part, "quantization_config", None)
+        if stored is not None:
+            stored = stored if isinstance(stored, dict) else stored.to_dict()
+            bits = "".join(f"_{n}bit" for n in (4, 8) if stored.get(f"load_in_{n}bit"))
+            return f"{getattr(stored.get('quant_method'), 'value', stored.get('quant_method'))}".lower() + bits
+    return None
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Leave out the library's table of keys that did not fit: it is an error here, said in one line."""
+    report = logging.getLogger("transformers.modeling_utils")
+    level = report.level
+    report.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        report.setLevel(level)
+
+
+def _check_whole(found: dict[str, Any], source: ModelSource, settings: Any) -> None:
+    """Refuse a checkpoint that does not hold exactly the weights of a language model of its configuration.
+
+    Raises:
+        PeerSourceError: Names the keys that are missing, of another shape, or without a place in the model.
+    """
+    wrong = {
+        "it has no": found["missing_keys"],
+        "of another shape are": {key[0] for key in found["mismatched_keys"]},
+        "a language model has no place for its": found["unexpected_keys"],
+    }
+    said = [f"{what} {_few(sorted(keys))}" for what, keys in wrong.items() if keys]
+    said += [first_line(ValueError(str(message))) for message in found.get("error_msgs") or ()]
+    if said:
+        kind = ", ".join(getattr(settings, "architectures", None) or ["unknown"])
+        raise PeerSourceError(
+            f"model {source.name_or_path!r} (saved as {kind}) is not whole: {'; '.join(said)}; weights that are not "
+            "loaded would be random"
+        )
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _one_type(network: nn.Module, dtype: torch.dtype) -> None:
+    """Unpacked weights come in the type their quantizer likes; activations have one type."""
+    for parameter in network.parameters():
+        # One byte a number is still packed, and float32 holds scales.
+        if parameter.dtype in (torch.bfloat16, torch.float16) and parameter.dtype != dtype:
+            parameter.data = parameter.data.to(dtype)
+
+
+def _quantization(config: PeerConfig, dtype: torch.dtype, stored: str | None) -> Any:
+    """What ``from_pretrained`` is told to pack the weights with; None to take them as they are stored.
+
+    Raises:
+        PeerSourceError: They are stored packed in another way.
+    """
     from transformers import BitsAndBytesConfig
 
+    if stored is not None:
+        own = {"bitsandbytes_4bit": "nf4", "bitsandbytes_8bit": "int8"}.get(stored)
+        if config.quantization not in ("none", own):
+            raise PeerSourceError(
+                f"model {config.model!r} is stored quantized ({stored}) and cannot be packed again as "
+                f"{config.quantization}; set quantization to none, which keeps the weights as stored"
+            )
+        return None
     if config.quantization == "nf4":
         return BitsAndBytesConfig(
             load_in_4bit=True,
@@ -208,20 +233,12 @@ def _from_hub(load: Any, source: ModelSource, **options: Any) -> Any:
         raise PeerSourceError(f"{where}: {mend}") from error
 
 
-def first_line(error: BaseException) -> str:
-    """First line of an error's message, for messages of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 __all__ = [
-    "adapter_name",
-    "add_adapter",
     "compute_dtype",
-    "first_line",
     "load_base",
     "load_tokenizer",
-    "reference_name",
     "resolve",
     "stop_token_ids",
+    "stored_quantizer",
     "turn_end_id",
 ]

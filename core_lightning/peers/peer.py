@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core_lightning.answers import strip_think
+from core_lightning.peers.adapters import adapter_name, add_adapter, reference_name
 from core_lightning.peers.compute.adapter_layers import merge_nodes
 from core_lightning.peers.compute.architecture import backbone_of, why_not
 from core_lightning.peers.compute.head import LogitHead, half_head
@@ -22,12 +23,8 @@ from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
 from core_lightning.peers.loading import (
     PeerSourceError,
-    adapter_name,
-    add_adapter,
-    first_line,
     load_base,
     load_tokenizer,
-    reference_name,
     resolve,
     stop_token_ids,
     turn_end_id,
@@ -37,6 +34,7 @@ from core_lightning.peers.sampling.engine import Rig
 from core_lightning.peers.sampling.rollout_weights import RolloutWeights
 from core_lightning.peers.scoring.packing import Sequenced, micro_batches
 from core_lightning.peers.scoring.token_logprobs import token_logprobs
+from core_lightning.peers.sources import first_line, hub_name
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 
@@ -78,7 +76,9 @@ class Peer(nn.Module):
         network = base.network if base else load_base(config, source, self.device)
         if base is None and (reason := why_not(network)):
             raise PeerSourceError(f"peer {name!r}: {config.model} {reason}")
-        self.network = add_adapter(network, name, config.lora, config.adapter)
+        hub_id, commit = hub_name(source, getattr(network.config, "_commit_hash", None))
+        named = hub_id or (config.model if config.model.startswith(("embedded/", "nano/")) else None)
+        self.network = add_adapter(network, name, config.lora, config.adapter, base=named, revision=commit)
         merge_nodes(self.network)
         limit_time_steps(self.network)
         model: Any = self.network.get_base_model()

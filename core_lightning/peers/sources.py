@@ -10,10 +10,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,35 @@ def check(model: str) -> None:
         raise PeerSourceError(
             f"model {model!r}: the folder has no config.json; save a model there with save_pretrained"
         )
+    if folder.is_dir():
+        for file in (*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.json")):
+            check_pointer(file, f"model {model!r}")
+
+
+def check_pointer(file: Path, what: str) -> None:
+    """Refuse a file that git-lfs left as a pointer to the real one.
+
+    Raises:
+        PeerSourceError: It is one.
+    """
+    with suppress(OSError), file.open("rb") as opened:
+        if opened.read(24) == b"version https://git-lfs.":
+            raise PeerSourceError(f"{what}: {file.name} is only a pointer of git-lfs; run `git lfs pull` in its folder")
+
+
+def hub_name(source: ModelSource, commit: str | None) -> tuple[str | None, str | None]:
+    """Hub id and commit of a model, as far as they are known: also those of a snapshot in the hub's cache.
+
+    Args:
+        source: Where the model was loaded from.
+        commit: The one the hub resolved, if it was asked.
+    """
+    if not source.local:
+        return source.name_or_path, commit or source.revision
+    snapshot = re.search(
+        r"models--([^/]+)--([^/]+)/snapshots/([0-9a-f]{7,40})/?$", Path(source.name_or_path).as_posix()
+    )
+    return (f"{snapshot[1]}/{snapshot[2]}", snapshot[3]) if snapshot else (None, None)
 
 
 # --- packages of the registry -------------------------------------------------------------------------------------------
@@ -242,7 +273,7 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
         network: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **load)
     except Exception as error:
         raise PeerSourceError(
-            f"model {model!r}: {gguf} cannot be read as GGUF ({_first_line(error)}); download it again"
+            f"model {model!r}: {gguf} cannot be read as GGUF ({first_line(error)}); download it again"
         ) from error
     # A model read from GGUF carries quantizer marks with which save_pretrained refuses to write.
     network.hf_quantizer = None
@@ -277,7 +308,8 @@ def converted_tokenizer(name_or_path: str) -> Any | None:
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), name_or_path=name_or_path, **options)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, for messages of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
