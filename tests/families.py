@@ -55,12 +55,12 @@ class Family:
     """Layers that get an adapter."""
 
 
-STATES = ("in_proj", "out_proj", "q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
+STATES = ("out_proj", "q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 MAMBA_TARGETS = ("in_proj", "q_proj", "v_proj", "o_proj", "up_proj", "down_proj")
 
 FAMILIES: dict[str, Family] = {
     "qwen3_5_text": Family(
-        "Qwen3.5 (0.8B to 27B)", "gated delta rule, attention", GROUPED | DELTA | {"head_dim": 8}, (*STATES, "in_proj_qkv")
+        "Qwen3.5 (0.8B to 27B)", "gated delta rule, attention", GROUPED | DELTA | {"head_dim": 8}, ("in_proj_qkv", *STATES)
     ),
     "qwen3_next": Family(
         "Qwen3-Next", "gated delta rule, attention, experts", GROUPED | DELTA | EXPERTS | {"head_dim": 8},
@@ -79,7 +79,7 @@ FAMILIES: dict[str, Family] = {
     "granitemoehybrid": Family(
         "Granite 4 (H micro, tiny, small)", "Mamba-2, attention, experts",
         GROUPED | MAMBA | EXPERTS | {"layer_types": STATES_AND_ATTENTION, "shared_intermediate_size": 32},
-        (*MAMBA_TARGETS, "input_linear"),
+        ("in_proj", "q_proj", "v_proj", "o_proj", "input_linear"),
     ),
     "falcon_h1": Family(
         "Falcon-H1 (0.5B to 34B)", "Mamba-2 beside attention in every layer",
@@ -112,7 +112,7 @@ FAMILIES: dict[str, Family] = {
         },
         ("in_proj", "q_proj", "v_proj", "o_proj", "down_proj"),
     ),
-    "olmo_hybrid": Family("OLMo hybrid", "gated delta rule, attention", GROUPED | DELTA, (*STATES, "k_proj")),
+    "olmo_hybrid": Family("OLMo hybrid", "gated delta rule, attention", GROUPED | DELTA, ("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj")),
     "kimi_linear": Family(
         "Kimi Linear", "delta rule with a gate per channel, latent attention, experts",
         GROUPED | EXPERTS | {
