@@ -16,6 +16,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.callbacks.run_folder import leaves_files
+from core_lightning.callbacks.siblings import find_callback
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 
 
 class AdapterCheckpoint(Checkpoint):
@@ -45,10 +47,11 @@ class AdapterCheckpoint(Checkpoint):
         self._boundary: dict[str, Any] | None = None
         self._steps_at_boundary = -1
         self._saving_boundary = False
+        self._end_is_best = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Remove checkpoints of steps that a resumed run is about to repeat."""
-        self._boundary = None
+        self._boundary, self._end_is_best = None, False
         if trainer.ckpt_path is not None and trainer.is_global_zero:
             for step, path in _numbered(trainer):
                 if step > pl_module.batches_done:
@@ -63,7 +66,7 @@ class AdapterCheckpoint(Checkpoint):
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Make this the place to go on from: an evaluation that is interrupted is then done over from its start."""
-        if trainer.sanity_checking or trainer.state.fn != "fit":
+        if trainer.sanity_checking or trainer.state.fn != "fit" or _closing(trainer):
             return
         self._boundary = trainer.fit_loop.state_dict()
         # Lightning passes by an evaluation it finds complete; one that has begun its first batch is gone back to.
@@ -75,13 +78,16 @@ class AdapterCheckpoint(Checkpoint):
         """Save again if a checkpoint was due, now with this evaluation in it; and the best one."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or not leaves_files(trainer):
             return
-        self._boundary = trainer.fit_loop.state_dict()  # now with this evaluation in it
         score = _team_score(trainer)
         better = score is not None and score > self.best_score
         if better:
             assert score is not None
             self.best_score = score
             self.best_model_path = str(_folder(trainer) / "best.ckpt")
+        if _closing(trainer):
+            self._end_is_best = better  # saved with the end of the run
+            return
+        self._boundary = trainer.fit_loop.state_dict()  # now with this evaluation in it
         if self._due(pl_module):
             self._save_step(trainer, pl_module)
         if better:
@@ -95,7 +101,9 @@ class AdapterCheckpoint(Checkpoint):
         """
         halfway = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         with self._at_boundary(halfway and self._boundary is not None):
-            self._save(trainer, "last.ckpt")
+            last = self._save(trainer, "last.ckpt")
+        if self._end_is_best and last is not None and trainer.is_global_zero:
+            _copy(last, "best.ckpt")
         self._save_adapters(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
@@ -137,9 +145,7 @@ class AdapterCheckpoint(Checkpoint):
     def _save_step(self, trainer: Trainer, pl_module: Any) -> None:
         path = self._save(trainer, f"step-{pl_module.batches_done}.ckpt")
         if path is not None and trainer.is_global_zero:
-            fresh = path.with_name("last.ckpt.new")
-            shutil.copyfile(path, fresh)
-            os.replace(fresh, path.with_name("last.ckpt"))
+            _copy(path, "last.ckpt")
             for _, old in _numbered(trainer)[: -self.keep]:
                 old.unlink()
         self._save_adapters(trainer, pl_module)
@@ -165,6 +171,18 @@ class AdapterCheckpoint(Checkpoint):
             for file in fresh.iterdir():
                 os.replace(file, folder / file.name)
             fresh.rmdir()
+
+
+def _copy(path: Path, name: str) -> None:
+    """Put a copy of a checkpoint beside it, whole or not at all."""
+    fresh = path.with_name(f"{name}.new")
+    shutil.copyfile(path, fresh)
+    os.replace(fresh, path.with_name(name))
+
+
+def _closing(trainer: Trainer) -> bool:
+    evaluations = find_callback(trainer, TeamPassAtKCallback)
+    return evaluations is not None and evaluations.closing
 
 
 def _folder(trainer: Trainer) -> Path:

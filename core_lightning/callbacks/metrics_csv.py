@@ -62,15 +62,20 @@ class MetricsCsv(Logger):
             file.write(_line([row.get(name, "") for name in self._known_columns()]))
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Drop what a run resumed at ``step`` writes again: training rows from there on, and evaluations after it."""
+    def rewind(self, step: int, evaluated: bool = True) -> None:
+        """Drop what a run resumed at ``step`` writes again: training rows from there on, and evaluations after it.
+
+        Args:
+            step: Training steps done.
+            evaluated: Keep the evaluation at ``step``, too.
+        """
         if not self.path.exists():
             return
         columns = self._known_columns()
 
         def stays(row: Mapping[str, str]) -> bool:
             at = int(row["step"] or 0)
-            return at < step or (at == step and not any(v for n, v in row.items() if n.startswith("train/")))
+            return at < step or (evaluated and at == step and not any(v for n, v in row.items() if n.startswith("train/")))
 
         self._rewrite(columns, [row for row in read_metrics(self.path) if stays(row)])
 

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.siblings import find_callback
-from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback, problems_to_evaluate
 from core_lightning.report.tables import percent
 
 BETWEEN_LINES = 30.0
@@ -81,7 +81,7 @@ class RescueProgressBar(RichProgressBar):
         """Say how large the evaluation is, and how long the one before it took."""
         super().on_validation_start(trainer, pl_module)
         self._evaluation_began, self._evaluated, self._told = time.perf_counter(), 0, 0.0
-        self._to_evaluate = _problems(trainer)
+        self._to_evaluate = problems_to_evaluate(trainer)
         if self._lines and self._to_evaluate:
             samples = f"{pl_module.eval_samples} samples of each of {len(pl_module.peer_configs)} peers"
             before = f", {self._evaluation_took:.0f} s the last time" if self._evaluation_took else ""
@@ -142,21 +142,6 @@ class RescueProgressBar(RichProgressBar):
         counts = find_callback(trainer, RescueRateCallback)
         rescues = (sum(counts.rescued.values()), sum(counts.hinted.values())) if counts is not None else None
         return progress_parts(pl_module.record.metrics, list(pl_module.peer_configs), rescues)
-
-
-def _problems(trainer: Trainer) -> int:
-    """Problems of the evaluation that begins, over all processes; batches where a loader does not tell."""
-    testing = trainer.state.fn == "test"
-    loaders: Any = trainer.test_dataloaders if testing else trainer.val_dataloaders
-    batches: Any = trainer.num_test_batches if testing else trainer.num_val_batches
-    if trainer.sanity_checking:
-        batches = trainer.num_sanity_val_batches
-    loaders = loaders if isinstance(loaders, list) else [loaders]
-    total = 0
-    for loader, count in zip(loaders, batches, strict=False):
-        problems, stride = getattr(loader, "problems", None), getattr(loader, "stride", 1)
-        total += int(count) if problems is None else min(len(problems), int(count) * stride)
-    return total
 
 
 def progress_parts(

@@ -13,6 +13,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.callbacks.metrics_csv import MetricsCsv
+from core_lightning.callbacks.siblings import find_callback
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 
 LIBRARIES = ("core-lightning", "torch", "transformers", "peft", "lightning", "bitsandbytes", "torchmetrics", "datasets")
 PEER_FIELDS = ("model", "revision", "adapter", "quantization", "dtype")
@@ -75,9 +77,12 @@ class RunFolder(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Wind the metrics of a resumed run back to its checkpoint."""
+        passes = find_callback(trainer, TeamPassAtKCallback)
+        done = pl_module.batches_done
+        known = passes is None or any(e["step"] == done and not e.get("closing") for e in passes.history)
         for logger in trainer.loggers:
             if trainer.ckpt_path is not None and isinstance(logger, MetricsCsv):
-                logger.rewind(pl_module.batches_done)
+                logger.rewind(done, evaluated=known)
 
 
 def leaves_files(trainer: Any) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from core_lightning.metrics.plotted import ShareMetric
 
 
 def _count(failed: Tensor) -> tuple[Tensor, Tensor]:
@@ -45,7 +46,7 @@ def error_overlap(failed: Tensor) -> dict[str, Tensor]:
     return {"all_fail": all_fail / problems, "phi": _phi(joint, problems)}
 
 
-class ErrorOverlap(Metric):
+class ErrorOverlap(ShareMetric):
     """P(all peers fail) and mean pairwise phi of their failures, see :func:`error_overlap`.
 
     Args:
@@ -59,8 +60,7 @@ class ErrorOverlap(Metric):
     """
 
     higher_is_better = False
-    is_differentiable = False
-    full_state_update = False
+    plot_lower_bound = -1.0  # phi is a correlation
     joint: Tensor
     all_fail: Tensor
     problems: Tensor

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from core_lightning.metrics.plotted import ShareMetric
 
 
 def _check_k(k: int) -> None:
@@ -109,7 +110,7 @@ def collaboration_gain(team: Tensor, singles: Tensor) -> Tensor:
     return team - singles[:, singles.mean(0).argmax()]
 
 
-class PassAtK(Metric):
+class PassAtK(ShareMetric):
     """Mean unbiased Pass@k over problems, see :func:`pass_at_k`.
 
     Args:
@@ -122,9 +123,6 @@ class PassAtK(Metric):
         tensor(0.7500, dtype=torch.float64)
     """
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
     total: Tensor
     problems: Tensor
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from core_lightning.metrics.plotted import ShareMetric
 
 
 def _count(rescued: Tensor, hinted: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,7 +38,7 @@ def rescue_rate(rescued: Tensor, hinted: Tensor) -> Tensor:
     return rescues / hints
 
 
-class RescueRate(Metric):
+class RescueRate(ShareMetric):
     """Rescue rate over (problem, peer) pairs, see :func:`rescue_rate`.
 
     Example:
@@ -47,9 +48,6 @@ class RescueRate(Metric):
         tensor(0.5000, dtype=torch.float64)
     """
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
     rescued: Tensor
     hinted: Tensor
 

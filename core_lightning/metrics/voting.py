@@ -13,7 +13,8 @@ from math import prod
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from core_lightning.metrics.plotted import ShareMetric
 
 
 def _vote(answers: Sequence[str | None]) -> dict[str, float]:
@@ -87,7 +88,7 @@ def agreement_gate(answers: Sequence[Sequence[str | None]], correct: Sequence[Se
     return sum(agreed.values()), sum(probability * correctness[answer] for answer, probability in agreed.items())
 
 
-class MajorityVote(Metric):
+class MajorityVote(ShareMetric):
     """Mean accuracy of the majority vote over problems, see :func:`majority_vote`.
 
     Example:
@@ -97,9 +98,6 @@ class MajorityVote(Metric):
         tensor(0.7500, dtype=torch.float64)
     """
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
     right: Tensor
     problems: Tensor
 
@@ -119,7 +117,7 @@ class MajorityVote(Metric):
         return self.right / self.problems
 
 
-class AgreementGate(Metric):
+class AgreementGate(ShareMetric):
     """How often all peers agree, and how often they are right when they do, see :func:`agreement_gate`.
 
     Example:
@@ -129,9 +127,6 @@ class AgreementGate(Metric):
         {'accuracy': 1.0, 'coverage': 0.5}
     """
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
     accepted: Tensor
     right: Tensor
     problems: Tensor

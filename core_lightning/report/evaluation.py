@@ -51,6 +51,8 @@ class Evaluation(TypedDict):
     """Scores by figure in the order of ``ids``, for paired differences."""
     labels: NotRequired[dict[str, list[str]]]
     """Source, subject, level, ... of every problem in the order of ``ids``, for tables by kind of problem."""
+    closing: NotRequired[bool]
+    """Made at the end of a training that ended between two evaluations; a longer run does not have it."""
 
 
 @dataclass(frozen=True)

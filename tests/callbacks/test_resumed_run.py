@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,61 @@ def test_a_run_that_max_steps_ended_goes_on_in_its_epoch(whole: tuple[Path, Run]
     assert resumed.state() == whole[1].state()
     for file in FILES:
         assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_the_end_of_a_run_is_evaluated_and_no_part_of_a_longer_one(
+    whole: tuple[Path, Run], tmp_path: Path, step: int
+) -> None:
+    short = Run(tmp_path, max_steps=step)
+    assert [e["step"] for e in short.passes.history] == [s for s in (0, 3) if s < step] + [step]
+    rows = [r for r in read_metrics(tmp_path / "metrics.csv") if r["val/team_pass_at_2"]]
+    assert [int(r["step"]) for r in rows] == [e["step"] for e in short.passes.history]
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    best = max(short.passes.history, key=lambda e: e["values"]["team_pass_at_2"]["value"])
+    assert best["step"] == step  # a scripted team gets better with every step
+    assert torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["batches_done"] == step
+    (kept,) = (c for c in saved["callbacks"].values() if "best_score" in c)
+    assert kept["best_score"] == pytest.approx(best["values"]["team_pass_at_2"]["value"])
+    resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt")
+    assert [e["step"] for e in resumed.passes.history] == [0, 3, 6, 9, 12]
+    assert resumed.state() == whole[1].state()
+    for file in FILES:
+        assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
+
+
+@pytest.mark.parametrize("interval", [4, 5])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_whose_epoch_ends_without_an_evaluation_goes_on_alike(tmp_path: Path, epochs: int, interval: int) -> None:
+    """Six steps an epoch: the evaluation at the end leaves no trace in the loop's own counters."""
+
+    def run(folder: Path, epochs: int, ckpt: Path | None = None) -> tuple[TeamPassAtKCallback, str, Path]:
+        passes = TeamPassAtKCallback()
+        callbacks = [RunFolder(), passes, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
+        settings = {"max_epochs": epochs, "val_check_interval": interval, "logger": MetricsCsv(folder)}
+        trainer_in(folder, callbacks, **settings).fit(ScriptedTeam(), WrittenProblems(), ckpt_path=ckpt and str(ckpt))
+        return passes, (folder / "metrics.csv").read_text(), folder / "checkpoints/last.ckpt"
+
+    short, _, last = run(tmp_path / "short", epochs)
+    assert short.history[-1]["step"] == 6 * epochs
+    prolonged, metrics, _ = run(tmp_path / "short", 3, ckpt=last)
+    straight, expected, _ = run(tmp_path / "straight", 3)
+    assert repr(prolonged.history) == repr(straight.history)  # NaN is equal to itself here
+    assert metrics == expected
+
+
+def test_the_evaluation_at_the_end_can_be_left_out(tmp_path: Path) -> None:
+    passes = TeamPassAtKCallback(at_end=False)
+    trainer_in(tmp_path, [passes], max_steps=2).fit(ScriptedTeam(), WrittenProblems())
+    assert [e["step"] for e in passes.history] == [0]
+
+
+def test_the_evaluation_at_the_end_is_announced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        trainer_in(tmp_path, [TeamPassAtKCallback()], max_steps=2).fit(ScriptedTeam(), WrittenProblems())
+        trainer_in(tmp_path, [TeamPassAtKCallback()], max_steps=6).fit(ScriptedTeam(), WrittenProblems())
+    (line,) = (m for m in caplog.messages if "not evaluated" in m)
+    assert re.search(r"20 problems, 4 samples of each peer, about \d+ s \(pass_at_k.at_end: false", line)
 
 
 def test_trace_lines(whole: tuple[Path, Run]) -> None:
