@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
 
+from core_lightning.callbacks.adapter_card import write_cards
 from core_lightning.callbacks.run_folder import leaves_files
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
@@ -22,6 +23,8 @@ from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 
 class AdapterCheckpoint(Checkpoint):
     """Writes ``checkpoints/step-<n>.ckpt``, ``last.ckpt`` and ``best.ckpt``, and ``adapters/<peer>/``.
+
+    The folder of an adapter holds its weights, the tokenizer and a card that says what it is and how to load it.
 
     Counts ``batches_done`` of the module: Lightning's own counters move with every optimizer step, and in manual mode
     its checkpoint callback misses steps. Every file is complete or absent, also after a crash. An exception or Ctrl-C
@@ -106,6 +109,11 @@ class AdapterCheckpoint(Checkpoint):
             _copy(last, "best.ckpt")
         self._save_adapters(trainer, pl_module)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Write the cards again, now with the last evaluation and how long the run took."""
+        if leaves_files(trainer) and trainer.is_global_zero:
+            write_cards(trainer, pl_module)
+
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Save the state after the last finished step, if the weights are still those."""
         # With several processes the others may not be here, and saving waits for them.
@@ -167,10 +175,13 @@ class AdapterCheckpoint(Checkpoint):
             folder = Path(trainer.default_root_dir) / "adapters" / name
             fresh = folder.with_name(f".{name}.new")
             peer.save_adapter(fresh)
+            if hasattr(peer, "save_tokenizer") and not (folder / "tokenizer_config.json").exists():
+                peer.save_tokenizer(fresh)
             folder.mkdir(parents=True, exist_ok=True)
             for file in fresh.iterdir():
                 os.replace(file, folder / file.name)
             fresh.rmdir()
+        write_cards(trainer, pl_module)
 
 
 def _copy(path: Path, name: str) -> None:

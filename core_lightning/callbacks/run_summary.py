@@ -52,6 +52,11 @@ class RunSummary(StepHistory):
         """Start the clock of the run, before any model is loaded."""
         self._started = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        """Wall time since the run began in this process, loading included."""
+        return time.monotonic() - self._started
+
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print all tables."""
         if trainer.is_global_zero:
@@ -62,7 +67,7 @@ class RunSummary(StepHistory):
                 console.width = 120  # a log has no edge to wrap at
             for table in run_tables(trainer, self, list(pl_module.peer_configs), self.rescues):
                 console.print(to_rich(table))
-            console.print(cost(time.monotonic() - self._started), highlight=False)
+            console.print(cost(self.seconds), highlight=False)
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Print what there is when the user stops the run."""

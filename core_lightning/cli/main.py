@@ -54,7 +54,7 @@ from core_lightning.report.visible import visible
 #: Errors of parsing are raised, so that main() can put them in one line.
 _PARSER = {
     "exit_on_error": False,
-    **{c: {"exit_on_error": False} for c in ("fit", "validate", "test", "predict", "preview", "ask")},
+    **{c: {"exit_on_error": False} for c in ("fit", "validate", "test", "predict", "preview", "ask", "export")},
 }
 
 
@@ -63,9 +63,9 @@ class CoreCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The four of Lightning, ``preview``: prompts of both rounds without loading a model, and ``ask``: one question."""
+        """The four of Lightning; ``preview``: prompts, no model is loaded; ``ask``: one question; ``export``: adapters."""
         skipped = {name: {*own, "verbose", "return_predictions"} for name, own in LightningCLI.subcommands().items()}
-        return {**skipped, "preview": {"model", "datamodule"}, "ask": {"model", "datamodule"}}
+        return {**skipped, **{name: {"model", "datamodule"} for name in ("preview", "ask", "export")}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Give every callback of the run folder a section of its own."""
@@ -196,9 +196,10 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
 
 
 def spelled_out(args: ArgsType) -> ArgsType:
-    """Arguments with ``ask "..."`` and ``--run FOLDER`` in their long form.
+    """Arguments with ``ask "..."``, ``--run FOLDER`` and the switches of ``export`` in their long form.
 
-    ``--run`` stands for the config and the last checkpoint of a run. Nothing else is touched.
+    ``--run`` stands for the config and the last checkpoint of a run; ``export`` reads no checkpoint, and works on a
+    processor wherever the run was trained.
 
     >>> spelled_out(["ask", "1 + 1 =", "--run", "runs/x"])  # doctest: +NORMALIZE_WHITESPACE
     ['ask', '--config=runs/x/config.yaml', '--ckpt_path=runs/x/checkpoints/last.ckpt', '--question=1 + 1 =']
@@ -214,11 +215,17 @@ def spelled_out(args: ArgsType) -> ArgsType:
             run = given[i].removeprefix("--run=")
         elif given[0] == "ask" and i == 1 and not given[i].startswith("-"):
             rest.append(f"--question={given[i]}")
+        elif given[0] == "export" and given[i] in ("--merge", "--private"):
+            rest.append(f"{given[i]}=true")
         else:
             rest.append(given[i])
         i += 1
     if run is not None:
         folder = Path(run)
+        if given[0] == "export":
+            anywhere = ("accelerator=cpu", "devices=1", "strategy=auto", "num_nodes=1")
+            rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--run={run}", *(f"--trainer.{s}" for s in anywhere)]
+            return rest
         rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
     return rest
 

@@ -19,6 +19,7 @@ _EXPECTED = (
 #: GGUF file, which it was told to do.
 _SAID = {
     "lightning.pytorch.utilities.rank_zero": ("litlogger", "litmodels"),
+    "transformers.distributed.tensor_parallel": ("were not sharded",),  # nothing is meant to be
     "transformers.quantizers.quantizer_gguf": ("`kernels`", "Dequantizing the whole model"),
 }
 

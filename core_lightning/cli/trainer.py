@@ -1,13 +1,16 @@
-"""The trainer of the command line: what Lightning's can do, a preview of prompts, and one question to a trained team."""
+"""The trainer of the command line: what Lightning's can do, a preview of prompts, one question, and export."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule, LightningModule
 
+from core_lightning.cli.export import export_run
 from core_lightning.cli.preview import CoreTrainer
 from core_lightning.data import ProblemLoader
+from core_lightning.peers.merging import MergedType
 from core_lightning.records import AnswerKind, Problem
 from core_lightning.report.answers import told
 
@@ -29,7 +32,7 @@ class OneQuestion(LightningDataModule):
 
 
 class CommandTrainer(CoreTrainer):
-    """A Trainer that can also be asked."""
+    """A Trainer that can also be asked, and that hands trained adapters on."""
 
     def ask(
         self,
@@ -66,3 +69,50 @@ class CommandTrainer(CoreTrainer):
                 for text in completions:
                     print(f"--- {peer}\n{text.strip()}")
         print(told(found))
+
+    def export(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        run: str,
+        peer: str | None = None,
+        merge: bool = False,
+        push: str | None = None,
+        private: bool = False,
+        output: str | None = None,
+        dtype: MergedType = "auto",
+        tolerance: float = 0.05,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Merge the adapters of a run into their bases, or push them to the model hub.
+
+        Args:
+            model: The team; its peers are not loaded.
+            datamodule: The problems; merged models are checked with some that were held out.
+            run: Folder of the run, whose ``adapters/<peer>`` are meant.
+            peer: Of one peer only.
+            merge: Write models that need no adapter, each merged into a fresh 16-bit base, not into the packed copy it
+                was trained on. Needs memory for the base in float32.
+            push: Upload each folder, merged or not, as ``<push>-<peer>``; the token is read from HF_TOKEN.
+            private: Create the repositories as private ones.
+            output: Where merged models are written; unset, ``<run>/merged``.
+            dtype: Of merged weights; ``auto`` is the base's own if that has 16 bits, else bfloat16.
+            tolerance: Largest mean difference of log-probabilities between a merged model, and base and adapter, in nats
+                per token. A merged model that differs by more is not kept.
+            ckpt_path: Not read; a run's config names it.
+            weights_only: Not read; a run's config names it.
+        """
+        where = None if output is None else Path(output)
+        export_run(
+            model,
+            datamodule,
+            Path(run),
+            peer=peer,
+            merge=merge,
+            push=push,
+            private=private,
+            output=where,
+            dtype=dtype,
+            tolerance=tolerance,
+        )

@@ -34,7 +34,7 @@ from core_lightning.peers.sampling.engine import Rig
 from core_lightning.peers.sampling.rollout_weights import RolloutWeights
 from core_lightning.peers.scoring.packing import Sequenced, micro_batches
 from core_lightning.peers.scoring.token_logprobs import token_logprobs
-from core_lightning.peers.sources import first_line, hub_name
+from core_lightning.peers.sources import first_line, hub_name, readable
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 
@@ -78,6 +78,7 @@ class Peer(nn.Module):
             raise PeerSourceError(f"peer {name!r}: {config.model} {reason}")
         hub_id, commit = hub_name(source, getattr(network.config, "_commit_hash", None))
         named = hub_id or (config.model if config.model.startswith(("embedded/", "nano/")) else None)
+        self.base_name = (hub_id, commit) if hub_id else None
         self.network = add_adapter(network, name, config.lora, config.adapter, base=named, revision=commit)
         merge_nodes(self.network)
         limit_time_steps(self.network)
@@ -178,6 +179,11 @@ class Peer(nn.Module):
         weights = get_peft_model_state_dict(self.network, adapter_name=self._adapter, save_embedding_layers=False)
         save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors")
         self.network.peft_config[self._adapter].save_pretrained(str(folder))
+        readable(folder, "adapter_config.json")
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer with its chat template beside the adapter, for those who load it elsewhere."""
+        self.tokenizer.save_pretrained(str(folder))
 
     # --- rollout ------------------------------------------------------------------------------------------------------
 

