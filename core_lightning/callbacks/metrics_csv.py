@@ -75,7 +75,9 @@ class MetricsCsv(Logger):
 
         def stays(row: Mapping[str, str]) -> bool:
             at = int(row["step"] or 0)
-            return at < step or (evaluated and at == step and not any(v for n, v in row.items() if n.startswith("train/")))
+            return at < step or (
+                evaluated and at == step and not any(v for n, v in row.items() if n.startswith("train/"))
+            )
 
         self._rewrite(columns, [row for row in read_metrics(self.path) if stays(row)])
 

@@ -80,7 +80,12 @@ class TeamPassAtKCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Evaluate what the training ended with, unless its last step just was."""
         evaluated = [e["step"] for e in self.history if e["stage"] == "val"]
-        if not self.at_end or not trainer.enable_validation or trainer.fast_dev_run or pl_module.batches_done in evaluated:
+        if (
+            not self.at_end
+            or not trainer.enable_validation
+            or trainer.fast_dev_run
+            or pl_module.batches_done in evaluated
+        ):
             return
         loop, connector = trainer.fit_loop.epoch_loop.val_loop, trainer._logger_connector
         # The loop's counters are saved in checkpoints, and a run that goes on must not find an evaluation it did not make.
