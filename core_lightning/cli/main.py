@@ -39,6 +39,7 @@ from core_lightning.callbacks import (
 )
 from core_lightning.callbacks.evaluation_folder import STAGES
 from core_lightning.cli.command_checks import check_checkpoint, check_trainer, check_unfinished, load_yaml_once
+from core_lightning.cli.compare import compare
 from core_lightning.cli.error_lines import accepted_settings, one_line
 from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
@@ -234,8 +235,12 @@ def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet_others()
+    given = sys.argv[1:] if args is None else args
     try:
-        build_cli(args)
+        if isinstance(given, list) and given[:1] == ["compare"]:
+            compare(given[1:])  # needs no model and no config
+        else:
+            build_cli(args)
     except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException) as error:
         if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
             raise

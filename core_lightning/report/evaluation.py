@@ -215,3 +215,15 @@ def as_json(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [as_json(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def from_json(data: dict[str, Any]) -> Evaluation:
+    """An evaluation that :func:`as_json` made plain: null is a number that is not finite."""
+
+    def number(value: Any) -> float:
+        return math.nan if value is None else float(value)
+
+    read: Any = dict(data)
+    read["values"] = {n: {part: number(v) for part, v in figure.items()} for n, figure in data["values"].items()}
+    read["per_problem"] = {name: [number(v) for v in scores] for name, scores in data["per_problem"].items()}
+    return read
