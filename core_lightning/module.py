@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier
+from core_lightning.callbacks.siblings import find_callback
+from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.objectives import GRPO, Objective, Totals, group_ids, no_signal
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
@@ -188,6 +190,12 @@ class CollaborativeReasoningModule(LightningModule):
         """Refuse trainer settings that cannot work with manual optimization of several adapters."""
         if stage == "fit":
             check_trainer(self.trainer, self.updates_per_batch)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """The figures of an evaluation, for a Trainer that was given nothing to compute them."""
+        if find_callback(self.trainer, TeamPassAtKCallback) is not None:
+            return []
+        return [TeamPassAtKCallback(k=min(2, self.eval_samples), at_end=False)]
 
     def configure_optimizers(self) -> Any:
         """One optimizer with a parameter group per peer, so that ``global_step`` counts batches."""

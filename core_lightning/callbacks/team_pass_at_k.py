@@ -83,7 +83,7 @@ class TeamPassAtKCallback(Callback):
         if (
             not self.at_end
             or not trainer.enable_validation
-            or trainer.fast_dev_run
+            or trainer.fast_dev_run  # type: ignore[attr-defined]
             or pl_module.batches_done in evaluated
         ):
             return

@@ -14,7 +14,11 @@ from core_lightning.report.evaluation import Evaluation, Figure, as_json, differ
 from core_lightning.report.tables import Table, peer_names, percent, sampled_k, to_text, with_interval
 
 STAGES = ("val", "test")
-_TEAM = {"majority_vote": "Majority vote", "equal_budget": "Best single peer, equal budget", "all_fail": "All peers fail"}
+_TEAM = {
+    "majority_vote": "Majority vote",
+    "equal_budget": "Best single peer, equal budget",
+    "all_fail": "All peers fail",
+}
 
 
 @dataclass(frozen=True)

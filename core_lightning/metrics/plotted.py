@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import Metric
 
-Value = Tensor | dict[str, Tensor]
+Drawable = Tensor | Sequence[Tensor] | dict[str, Tensor] | Sequence[dict[str, Tensor]]
 
 
 class ShareMetric(Metric):
@@ -30,7 +30,7 @@ class ShareMetric(Metric):
     plot_lower_bound = 0.0
     plot_upper_bound = 1.0
 
-    def plot(self, val: Value | Sequence[Value] | None = None, ax: Any = None) -> Any:
+    def plot(self, val: Drawable | None = None, ax: Any = None) -> Any:
         """Draw one value as a point, or the values of several steps as a line.
 
         Args:

@@ -8,16 +8,24 @@ from typing import Any
 
 import pytest
 
+from core_lightning.callbacks import TeamPassAtKCallback
 from core_lightning.rewards import RewardContext, WeightedTerm
-from runs import Diary, build, fit, of_peer, peer, same
+from runs import Diary, build, data, fit, of_peer, peer, same, trainer
+from scripted_engine import nano, saying
 
 README = Path(__file__).parents[2] / "README.md"
 
 
+def sources() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def blocks() -> dict[str, dict[str, Any]]:
-    """What each Python block defines, by its last name."""
+    """What each Python block that defines a class defines, by its last name."""
     spaces = []
-    for code in re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+    for code in sources():
+        if "class " not in code:
+            continue
         space: dict[str, Any] = {"__name__": "readme"}
         exec(code, space)
         spaces.append(space)
@@ -44,3 +52,31 @@ def test_a_term_of_ones_own_scores(llama_folder: Path, neox_folder: Path, tmp_pa
     for group in module.record.groups:
         assert [t.terms["brevity"] for t in group] == brevity(group, RewardContext())
         assert all((t.terms["brevity"] > 0) == t.correct for t in group)
+
+
+def test_a_training_without_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = (c for c in sources() if "Trainer(" in c)
+    for whole, short in (("max_steps=60", "max_steps=1"), ("batch_size=32", "batch_size=2"), ("val_size=200", "val_size=3")):
+        assert whole in code
+        code = code.replace(whole, short)
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {"__name__": "readme"}
+    with saying(nano):
+        exec(code, space)
+    assert (tmp_path / "runs/python/adapters/a").is_dir()
+    assert (tmp_path / "runs/python/traces.jsonl").stat().st_size > 0
+    figures = space["figures"]
+    for name in ("val/a/pass_at_1", "val/b/pass_at_2", "val/team_pass_at_2", "val/majority_vote"):
+        assert figures[f"{name}/low"] <= figures[name] <= figures[f"{name}/high"]
+
+
+def test_figures_of_a_trainer_without_callbacks(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> None:
+    module = build({"a": peer(llama_folder), "b": peer(neox_folder)}, eval_samples=1)
+    run = trainer(tmp_path)
+    (figures,) = run.validate(module, data(tmp_path, val_fraction=0.25), verbose=False)
+    assert {"val/a/pass_at_1", "val/b/pass_at_1", "val/team_pass_at_1", "val/equal_budget"} <= figures.keys()
+    own = TeamPassAtKCallback(k=1)
+    run = trainer(tmp_path, own)
+    run.test(module, data(tmp_path, val_fraction=0.25, test_fraction=0.25), verbose=False)
+    assert [c for c in run.callbacks if isinstance(c, TeamPassAtKCallback)] == [own]
+    assert own.history[-1]["stage"] == "test"
