@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import PeakMemory
 from core_lightning import CollaborativeReasoningModule, PeerConfig
-from core_lightning.peers import GenerationSettings, Peer
+from core_lightning.peers import GenerationSettings, Peer, self_test
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Problem
@@ -68,7 +68,7 @@ def load_peer(model: str, device: torch.device = CPU, **options: Any) -> Peer:
     """A peer that always writes up to its token limit."""
     quiet()
     with endless():
-        return Peer("peer", PeerConfig(model, prompt_style="plain", **options), device)
+        return self_test.load_peer("peer", PeerConfig(model, prompt_style="plain", **options), device)
 
 
 def problems(count: int, seed: int = 0) -> list[Problem]:

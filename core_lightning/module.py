@@ -24,6 +24,7 @@ from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.objectives import GRPO, Objective, Totals, group_ids, no_signal
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
+from core_lightning.peers.sampling.drawing import NotFiniteError
 from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings
@@ -246,7 +247,10 @@ class CollaborativeReasoningModule(LightningModule):
         self.team.watch.take()  # what came between steps, an evaluation say, is not this step's
         problems = [p for p in batch if self.fits(p)]
         key = (self.seed, self.current_epoch)
-        groups, terms = self.team.rollout(problems, key, self.progress)
+        try:
+            groups, terms = self.team.rollout(problems, key, self.progress)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
         masked = self.assign_advantages(groups)
         objective = self.objective.at(self.progress)
         batches = {name: self._freeze(peer, groups, masked, objective) for name, peer in self._peers.items()}

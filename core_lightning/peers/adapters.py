@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from core_lightning.peers.config import LoraSettings
@@ -135,6 +136,27 @@ def adapted_share(network: Any, name: str) -> tuple[float, list[str]]:
             total += parameter.numel()
             bare.add(re.sub(r".*\.(?=\w*expert)", "", path))
     return adapted / max(total, 1), sorted(bare)
+
+
+def describe(network: Any, name: str) -> str:
+    """One line on a peer: which share of its linear weights has an adapter, and which share is packed."""
+    share, bare = adapted_share(network, name)
+    line = f"peer {name!r}: {share:.0%} of the weights of linear layers have an adapter"
+    if bare:
+        line += f"; none in {', '.join(bare[:6])}" + (f" and {len(bare) - 6} more" if len(bare) > 6 else "")
+    packed = total = 0
+    for path, parameter in network.named_parameters():
+        if ("lora_" not in path and parameter.ndim >= 2) or parameter.dtype == torch.uint8:
+            size = _unpacked(parameter)
+            total += size
+            packed += size if parameter.dtype.itemsize == 1 else 0
+    return line if not packed else f"{line}; {packed / total:.0%} of all weights are packed"
+
+
+def _unpacked(parameter: Any) -> int:
+    """Numbers in a weight, which may be packed."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()
 
 
 def _is_linear(module: nn.Module) -> bool:

@@ -152,6 +152,9 @@ class PeerConfig:
     """Micro-batches of the loss keep at most this many token positions, padding included; a prompt's position that is
     cached for one more completion counts as an eighth."""
 
+    self_test: bool = True
+    """At load, compare what is sampled and scored with plain passes of the model; leave out short cuts that differ."""
+
     def __post_init__(self) -> None:
         _require(bool(self.model.strip()), "peers.<name>.model is empty; name a hub id, a folder or embedded/<name>")
         _require(

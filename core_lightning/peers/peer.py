@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from core_lightning.answers import strip_think
-from core_lightning.peers.adapters import adapter_name, add_adapter, reference_name
+from core_lightning.peers.adapters import adapter_name, add_adapter, describe, reference_name
 from core_lightning.peers.compute.adapter_layers import merge_nodes
 from core_lightning.peers.compute.architecture import backbone_of, why_not
+from core_lightning.peers.compute.attention import leave_to_library
+from core_lightning.peers.compute.checkpointing import checkpoint_layers
 from core_lightning.peers.compute.head import LogitHead, half_head
 from core_lightning.peers.compute.paths import Paths
+from core_lightning.peers.compute.positions import fix_positions
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
+from core_lightning.peers.compute.shortening import shortened
 from core_lightning.peers.compute.time_steps import limit_time_steps
 from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
@@ -30,7 +34,8 @@ from core_lightning.peers.loading import (
     turn_end_id,
 )
 from core_lightning.peers.sampling.choice import make_engine
-from core_lightning.peers.sampling.engine import Rig
+from core_lightning.peers.sampling.drawing import NotFiniteError
+from core_lightning.peers.sampling.engine import Rig, SampledTokens
 from core_lightning.peers.sampling.rollout_weights import RolloutWeights
 from core_lightning.peers.scoring.packing import Sequenced, micro_batches
 from core_lightning.peers.scoring.token_logprobs import token_logprobs
@@ -91,8 +96,10 @@ class Peer(nn.Module):
         # Some models mark their think blocks with special tokens; without these a block would read as the answer.
         self._unwritten = self.stop_ids | {i for i, mark in special.items() if strip_think(mark) == mark}
         self.head = LogitHead.of(model)
-        if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.gradient_checkpointing and not checkpoint_layers(model):
+            raise PeerSourceError(
+                f"peer {name!r}: {config.model} has no layers that can be run again; set gradient_checkpointing to false"
+            )
         self.encoder = PromptEncoder(self.tokenizer, config, name, model.get_input_embeddings().weight.shape[0])
         self.chats = self.encoder.chats
         self._next_question: str | None = None
@@ -104,20 +111,21 @@ class Peer(nn.Module):
         self.paths = Paths.of(self._backbone)
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self._backbone, keep_half=half)
-        self.engine = make_engine(
-            config.generation,
-            Rig(
-                name,
-                model,
-                half_head(self.head) if half else self.head,
-                self.tokenizer,
-                self.stop_ids,
-                source.name_or_path,
-                source.revision,
-                self.network.peft_config[self._adapter].r,
-                self.paths,
-            ),
+        self._rig = Rig(
+            name,
+            model,
+            half_head(self.head) if half else self.head,
+            self.tokenizer,
+            self.stop_ids,
+            source.name_or_path,
+            source.revision,
+            self.network.peft_config[self._adapter].r,
+            self.paths,
         )
+        self._recorded = config.generation.cuda_graphs
+        self.engine = make_engine(config.generation, self._rig)
+        #: What a user should know of this peer, a line each.
+        self.notes = [describe(self.network, name), *self._fix_positions()]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Peer:
         # A peer stays on the device its settings name: a module-wide .to() would gather all peers on one,
@@ -130,20 +138,59 @@ class Peer(nn.Module):
         return self
 
     def _modal_layers(self) -> list[nn.Module]:
-        """Layers that follow the mode: the others stay in evaluation mode, so dropout of the base never blurs a score."""
-        from transformers.modeling_layers import GradientCheckpointingLayer
-
+        """Layers that follow the mode: the dropout of this peer's adapter, and no other."""
         for layer in self.network.modules():
             if type(layer).__name__ == "Linear4bit":
                 layer.training = True  # else bitsandbytes repacks it on some processors into a form without gradient
-        return [
-            layer
-            for name, layer in self.network.named_modules()
-            if isinstance(layer, GradientCheckpointingLayer) or name.endswith(f"lora_dropout.{self._adapter}")
-        ]
+        return [m for name, m in self.network.named_modules() if name.endswith(f"lora_dropout.{self._adapter}")]
+
+    def _fix_positions(self) -> list[str]:
+        """Choose one table of rotary positions; a line if the model would look at every batch for it."""
+        longest = self.room() + self.config.generation.max_new_tokens
+        try:
+            kinds = fix_positions(self.network, longest)
+        except ValueError as error:
+            raise PeerSourceError(
+                f"peer {self.name!r}: {error}, by another peer on the same base; give both peers the same max_prompt_tokens "
+                "and max_new_tokens, or set share_base to false"
+            ) from error
+        what = f"{', '.join(kinds)} rotary positions are those of rows of {longest} tokens in the whole run"
+        return [f"peer {self.name!r}: {what} (max_prompt_tokens + max_new_tokens)"] if kinds else []
+
+    def evaluate(self) -> None:
+        """Leave the mode in which the adapter drops out."""
+        self._set_mode(training=False)
+
+    def run_plainly(self) -> None:
+        """Run every layer as the library has it, from now on: no attention, adapter, norm or copy of weights of our own."""
+        leave_to_library(self.network)
+        self._copies = None
+        self._recorded = False
+        if self.samples_itself:
+            self.engine = make_engine(self.config.generation, replace(self._rig, head=self.head))
+
+    @property
+    def samples_itself(self) -> bool:
+        """Whether samples come from this peer's own network, not from another process."""
+        return self.config.generation.engine in ("native", "continuous")
+
+    @contextmanager
+    def shortened(self) -> Iterator[None]:
+        """Be a peer of few layers and tokens for a while, which shows the same faults sooner."""
+        head, engine, copies = self.head, self.engine, self._copies
+        with shortened(self._backbone, self.network.get_base_model().get_output_embeddings()):
+            self.head = LogitHead.of(self.network.get_base_model())
+            half = self.config.sampling_weights == "half"
+            if self.samples_itself:
+                rig = replace(self._rig, head=half_head(self.head) if half else self.head)
+                self.engine = make_engine(self.config.generation, rig)
+            try:
+                yield
+            finally:
+                self.head, self.engine, self._copies = head, engine, copies
 
     def _set_mode(self, training: bool) -> None:
-        # Set before every use and not restored after: checkpointed layers run again in the backward pass.
+        # Set before every use and not restored after: layers may run again in the backward pass.
         for layer in self._modal:
             layer.training = training
 
@@ -268,18 +315,33 @@ class Peer(nn.Module):
             temperature=own.temperature if temperature is None else temperature,
             top_p=own.top_p if top_p is None else top_p,
         )
-        self._set_mode(training=False)
         state = [p._version for p in self.adapter_parameters().values()]  # counts changes in place
         if state != self._synced:
             self.engine.sync(self.save_adapter)
             self._synced = state
-        with self.policy(), self.sampling_weights():
-            sampled = self.engine.sample(prompts, seeds, settings)
         opened = [self.encoder.opened(prompt) for prompt in prompts]
         return [
             [Completion(s.token_ids, mark + self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
-            for mark, group in zip(opened, sampled, strict=True)
+            for mark, group in zip(opened, self.draw(prompts, seeds, settings), strict=True)
         ]
+
+    def draw(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> list[list[SampledTokens]]:
+        """Token ids of completions of every prompt, one per seed, with the adapter that the engine has."""
+        self.evaluate()
+        if not self._recorded:
+            settings = replace(settings, cuda_graphs=False)
+        try:
+            with self.policy(), self.sampling_weights():
+                return self.engine.sample(prompts, seeds, settings)
+        except NotFiniteError as error:
+            broken = [n for n, p in self.adapter_parameters().items() if not bool(p.isfinite().all())]
+            where = f"the adapter is not finite in {broken[0]}" if broken else "the adapter's weights are finite"
+            raise NotFiniteError(
+                f"peer {self.name!r} cannot sample: {error}; {where}; go on from the last checkpoint with a lower learning "
+                "rate, or with another dtype"
+            ) from error
 
     def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
         """Run the network from copies of its weights, if the settings ask for that; without gradients."""

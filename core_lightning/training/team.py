@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, TypeVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier, extract_answer
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.choice import check_engine
+from core_lightning.peers.self_test import load_peer
 from core_lightning.protocol.credit import TEACHER_MODES, CreditSettings
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
@@ -36,9 +38,11 @@ def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_ba
         check_engine(name, config)
     for name, config in configs.items():
         key = (config.model, str(config.revision), config.quantization, config.dtype, config.device)
-        peer = Peer(name, config, device, base=bases.get(key) if share_base else None)
+        peer = load_peer(name, config, device, base=bases.get(key) if share_base else None)
         bases.setdefault(key, peer)
         peers[name] = peer
+        for line in peer.notes:
+            rank_zero_info(line)
     return peers
 
 

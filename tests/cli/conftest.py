@@ -21,7 +21,7 @@ def config(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> Callable[..
 
     def write(**changes: object) -> Path:
         generation = {"max_new_tokens": 6, "temperature": 1.0, "max_prompt_tokens": 400}
-        shared = {"quantization": "none", "lora": {"r": 4, "targets": "all-linear"}, "generation": generation}
+        shared = {"quantization": "none", "self_test": False, "lora": {"r": 4, "targets": "all-linear"}, "generation": generation}
         arguments = {
             "peers": {"a": {"model": str(llama_folder), **shared}, "b": {"model": str(neox_folder), **shared}},
             "embedder": "HashingEmbedder",

@@ -29,7 +29,7 @@ ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")  # make test-gpu
 
 
 def peer(folder: Path, **options: Any) -> PeerConfig:
-    options = {"quantization": "none", "dtype": "float32", "generation": GENERATION} | options
+    options = {"quantization": "none", "dtype": "float32", "self_test": False, "generation": GENERATION} | options
     return PeerConfig(str(folder), lora=options.pop("lora", LoraSettings(r=2, targets="all-linear")), **options)
 
 

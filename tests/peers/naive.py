@@ -10,6 +10,7 @@ import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer, PeerConfig
 from core_lightning.peers.sampling.drawing import sample_tokens
+from core_lightning.peers.self_test import load_peer
 
 CPU = torch.device("cpu")
 
@@ -35,12 +36,13 @@ def make_peer(
     options = {
         "quantization": "none",
         "dtype": "float32",
+        "self_test": False,  # it has tests of its own
         "lora": LoraSettings(r=4, targets="all-linear"),
         "generation": GenerationSettings(max_new_tokens=12, temperature=0.8),
     } | options
     with torch.random.fork_rng():
         torch.manual_seed(7)
-        peer = Peer(name, PeerConfig(str(folder), **options), torch.device(device), base=base)  # type: ignore[arg-type]
+        peer = load_peer(name, PeerConfig(str(folder), **options), torch.device(device), base=base)  # type: ignore[arg-type]
         if wake:
             wake_adapter(peer)
     return peer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +41,36 @@ def products_attention(network: Any) -> AbstractContextManager[None]:
 def library_attention(network: Any) -> AbstractContextManager[None]:
     """Let a model attend by the library's own kernel for a while: its paged cache knows no other."""
     return _swapped(network, NAME, "sdpa")
+
+
+def leave_to_library(network: Any) -> None:
+    """Let every layer of a model run as the library has it, from now on."""
+    for module in network.modules():
+        if is_replaced(module):
+            del module.forward
+    config = network.config.get_text_config()
+    if config._attn_implementation == NAME:
+        config._attn_implementation = "sdpa"
+
+
+@contextmanager
+def library_layers(network: Any) -> Iterator[None]:
+    """Let every layer of a model run as the library has it, for a while."""
+    ours = [(module, vars(module)["forward"]) for module in network.modules() if is_replaced(module)]
+    for module, _ in ours:
+        del module.forward
+    try:
+        with library_attention(network):
+            yield
+    finally:
+        for module, forward in ours:
+            module.forward = forward
+
+
+def is_replaced(module: Any) -> bool:
+    """Whether a layer is run in a way of this package."""
+    forward: Any = vars(module).get("forward")
+    return isinstance(forward, partial) and forward.func.__module__.startswith(__package__)
 
 
 @contextmanager

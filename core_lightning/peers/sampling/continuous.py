@@ -18,7 +18,7 @@ from torch import Tensor
 
 from core_lightning.peers.compute.attention import library_attention
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.sampling.drawing import sample_tokens, seed_from
+from core_lightning.peers.sampling.drawing import check_drawn, sample_tokens, seed_from
 from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
 from core_lightning.peers.sampling.stop_strings import StopStrings
 from core_lightning.peers.sources import PeerSourceError
@@ -123,6 +123,8 @@ class ContinuousEngine(Engine):
     def _completion(self, draw: _Draw, settings: GenerationSettings) -> SampledTokens:
         """What was drawn, up to its first end: the library does not know stop strings and runs past them."""
         stop = StopStrings(settings.stop, self.rig.tokenizer)
+        for step, logprob in enumerate(draw.logprobs):
+            check_drawn([logprob], step)
         for end, token in enumerate(draw.token_ids, 1):
             if token in self.rig.stop_ids or stop.met(draw.token_ids[:end]):
                 return SampledTokens(draw.token_ids[:end], draw.logprobs[:end], True)
@@ -168,6 +170,9 @@ def _drawing() -> Any:
             settings = self.settings
             seeds = torch.tensor([seed_from(r.seed, len(r.token_ids)) for r in self.rows], device=scores.device)
             tokens, logprobs = sample_tokens(scores[: len(seeds)], settings.temperature, settings.top_p, seeds, 0)
+            tokens = tokens.clamp(
+                max=scores.shape[-1] - 1
+            )  # of logits that are no numbers; it is refused when all is done
             for row, token, logprob in zip(self.rows, tokens.tolist(), logprobs.tolist(), strict=True):
                 row.token_ids.append(token)
                 row.logprobs.append(logprob)

@@ -6,6 +6,9 @@ not depend on its batch, on the order of problems or on the number of processes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isfinite
+
 import torch
 from torch import Tensor
 
@@ -49,6 +52,24 @@ def seed_from(seed: int, step: int) -> int:
 def _wrap(value: int) -> int:
     """An unsigned 64-bit constant as the int64 with the same bits."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+class NotFiniteError(ValueError):
+    """Logits are not numbers, so no token can be drawn from them."""
+
+
+def check_drawn(logprobs: Sequence[float], step: int) -> None:
+    """Refuse tokens that were drawn from logits that are not numbers.
+
+    Args:
+        logprobs: Log-probabilities of the tokens of one step.
+        step: Which token of its completion it was, from 0.
+
+    Raises:
+        NotFiniteError: One of them is not finite.
+    """
+    if not all(map(isfinite, logprobs)):
+        raise NotFiniteError(f"logits are not finite at token {step + 1} of a completion")
 
 
 def sample_tokens(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -106,11 +127,12 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
     for trial in range(_TRIALS):
         target = _share(uniform(seeds[pending], step * (_TRIALS + 1) + trial), total[pending])
         block = torch.minimum(torch.searchsorted(cumulative[pending], target[:, None], right=True), last[pending])
+        block = block.clamp_(max=blocks.shape[1] - 1)  # a row of NaN has no last block; its log-probability shows it
         before = torch.where(block > 0, cumulative[pending].gather(1, (block - 1).clamp(min=0)), 0)
         inside = _counted(blocks[pending, block.squeeze(1)]).cumsum(-1)
         # The last token with positive weight at or before the target: rounding must never pick one of weight 0.
         offset = torch.searchsorted(inside, target[:, None] - before, right=True)
-        offset = torch.minimum(offset, torch.searchsorted(inside, inside[:, -1:].contiguous()))
+        offset = torch.minimum(offset, torch.searchsorted(inside, inside[:, -1:].contiguous())).clamp_(max=BLOCK - 1)
         tokens[pending] = (block * BLOCK + offset).squeeze(1)
         if top_p >= 1:
             break
@@ -126,12 +148,15 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
     else:
         ordered, order = _counted(weights[pending]).sort(-1, descending=True)
         mass = ordered.cumsum(-1)
-        least = ordered.gather(1, ((mass - ordered) < top_p * total[pending, None]).sum(-1, keepdim=True) - 1)
+        inside = ((mass - ordered) < top_p * total[pending, None]).sum(-1, keepdim=True)
+        least = ordered.gather(1, (inside - 1).clamp_(min=0))
         keep = ordered >= least  # tokens as likely as the last one of the nucleus belong to it
         kept = torch.where(keep, ordered, 0).cumsum(-1)
         # A number of its own: those of the trials are known to lie outside the nucleus.
         target = _share(uniform(seeds[pending], step * (_TRIALS + 1) + _TRIALS), kept[:, -1])
-        place = torch.searchsorted(kept, target[:, None], right=True).clamp_(max=keep.sum(-1, keepdim=True) - 1)
+        place = torch.searchsorted(kept, target[:, None], right=True).clamp_(
+            max=(keep.sum(-1, keepdim=True) - 1).clamp_(min=0)
+        )
         tokens[pending] = order.gather(1, place).squeeze(1)
     chosen = weights.gather(1, tokens[:, None]).squeeze(1)
     return tokens, (chosen.double().log() - (total / _UNITS).log()).float()

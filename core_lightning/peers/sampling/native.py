@@ -13,7 +13,7 @@ from core_lightning.peers.compute.head import LogitHead
 from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.prefill import Beginning, common_beginning, prefill
 from core_lightning.peers.config import GenerationSettings
-from core_lightning.peers.sampling.drawing import draw
+from core_lightning.peers.sampling.drawing import check_drawn, draw
 from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
 from core_lightning.peers.sampling.stop_strings import StopStrings
 
@@ -143,7 +143,9 @@ def _sample_batch(
     logits = decoder.first()
     for step in range(settings.max_new_tokens):
         drawn, drawn_logprobs = draw(logits, settings.temperature, settings.top_p, row_seeds, step)
-        for i, token, logprob in zip(rows, drawn.tolist(), drawn_logprobs.tolist(), strict=True):
+        values = drawn_logprobs.tolist()
+        check_drawn(values, step)
+        for i, token, logprob in zip(rows, drawn.tolist(), values, strict=True):
             if stopped[i]:
                 continue
             tokens[i].append(token)
