@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTh
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback, problems_to_evaluate
+from core_lightning.report.rescue import RescueCounts
 from core_lightning.report.tables import percent
 
 BETWEEN_LINES = 30.0
@@ -75,7 +76,23 @@ class RescueProgressBar(RichProgressBar):
         return "Evaluating"
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return "Training"  # the bar counts steps itself, and a run that ends by steps has no number of epochs
+        return "step"  # of the whole run: one that ends by steps has no number of epochs
+
+    @property
+    def total_train_batches(self) -> int | float:
+        """Steps of the whole run."""
+        total = self.trainer.lightning_module.total_batches()
+        return int(total) if math.isfinite(total) else total
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Go on where the last epoch ended."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._update(self.train_progress_bar_id, pl_module.batches_done)
+
+    def _update(self, progress_bar_id: Any, current: int, visible: bool = True, hard: bool = False) -> None:
+        if progress_bar_id is not None and progress_bar_id == self.train_progress_bar_id:
+            current = self.trainer.lightning_module.batches_done  # Lightning counts within the epoch
+        super()._update(progress_bar_id, current, visible, hard)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Say how large the evaluation is, and how long the one before it took."""
@@ -140,25 +157,28 @@ class RescueProgressBar(RichProgressBar):
 
     def _parts(self, trainer: Trainer, pl_module: Any) -> dict[str, str]:
         counts = find_callback(trainer, RescueRateCallback)
-        rescues = (sum(counts.rescued.values()), sum(counts.hinted.values())) if counts is not None else None
-        return progress_parts(pl_module.record.metrics, list(pl_module.peer_configs), rescues)
+        so_far = counts.totals() if counts is not None else None
+        return progress_parts(pl_module.record.metrics, list(pl_module.peer_configs), so_far)
 
 
 def progress_parts(
-    metrics: Mapping[str, float], peers: list[str], rescues: tuple[int, int] | None = None
+    metrics: Mapping[str, float], peers: list[str], so_far: RescueCounts | None = None
 ) -> dict[str, str]:
     """Short texts about the last step, by name.
 
     Args:
         metrics: Of the step, as :func:`core_lightning.training.step_metrics.step_metrics` names them.
         peers: Names of the peers.
-        rescues: Rescued and hinted pairs since the first step.
+        so_far: Hinted and rescued pairs since the first step; all else is of the step alone.
     """
     if not metrics:
         return {}
     parts = {}
-    if rescues is not None and rescues[1]:
-        parts["rescued so far"] = f"{rescues[0]}/{rescues[1]}"
+    hints, rescues, faithful = (metrics.get(f"train/{n}", 0.0) for n in ("hints", "rescues", "faithful_rescues"))
+    if hints:
+        parts["rescued"] = f"{rescues:.0f} of {hints:.0f} hinted, {faithful:.0f} faithfully"
+    if so_far is not None and so_far.hinted:
+        parts["so far"] = f"{so_far.rescued} of {so_far.hinted}, {so_far.faithful} faithfully"
     parts["solved"] = _share(metrics.get("train/team_solved", math.nan))
     parts |= {peer: _share(metrics.get(f"train/{peer}/accuracy", math.nan)) for peer in peers}
     for label, name in TROUBLES.items():

@@ -82,13 +82,14 @@ def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: 
         yield before_after_table(*ends)
     counts = find_callback(trainer, RescueRateCallback)
     if counts is not None and any(counts.hinted.values()):
-        yield rescue_rates_table(counts.figures(), counts.hinted, counts.rescued)
+        yield rescue_rates_table(counts.figures(), counts.hinted, counts.rescued, counts.faithful)
         if counts.rescues and rescues:
             yield rescues_table(counts.rescues, rescues)
     if steps.columns["step"]:
         clock = find_callback(trainer, RunSummary)
         seconds = clock.evaluations if clock is not None else []
-        yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]), seconds)
+        rescues_made = counts.totals() if counts is not None else None
+        yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]), seconds, rescues_made)
 
 
 def cost(seconds: float) -> str:

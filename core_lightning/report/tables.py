@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from core_lightning.report.evaluation import Evaluation, Figure, difference, mean_figure
-from core_lightning.report.rescue import Rescue
+from core_lightning.report.rescue import Rescue, RescueCounts
 from core_lightning.report.visible import visible
 
 if TYPE_CHECKING:
@@ -171,22 +171,37 @@ def rescues_table(rescues: Sequence[Rescue], count: int = 5, width: int = 220) -
     return Table("Rescues", ["question", "cold answer", "hint", "after the hint"], rows, text=True)
 
 
-def rescue_rates_table(figures: Mapping[str, Figure], hinted: Mapping[str, int], rescued: Mapping[str, int]) -> Table:
-    """Rescue rate of every peer and of the team over the run."""
-    hints = {**hinted, "team": sum(hinted.values())}
-    rescues = {**rescued, "team": sum(rescued.values())}
-    rows = [[name, str(hints[name]), str(rescues[name]), with_interval(figures[name])] for name in figures]
-    return Table(
-        "Rescue rate over the run",
-        ["", "hinted", "rescued", "rate, percent"],
-        rows,
-        "Pairs of a problem and a peer that failed it cold, while another peer solved it.",
-        emphasized=[len(rows) - 1],
-    )
+def rescue_rates_table(
+    figures: Mapping[str, Figure],
+    hinted: Mapping[str, int],
+    rescued: Mapping[str, int],
+    faithful: Mapping[str, int] | None = None,
+) -> Table:
+    """Rescue rate of every peer and of the team over the run, and how many rescues were faithful."""
+    hints, rescues = ({**counts, "team": sum(counts.values())} for counts in (hinted, rescued))
+    sound = {**faithful, "team": sum(faithful.values())} if faithful is not None else {}
+    rows = []
+    for name in figures:
+        row = [name, str(hints[name]), str(rescues[name]), with_interval(figures[name])]
+        if faithful is not None:
+            yes, no = sound[name], hints[name] - sound[name]
+            share = with_interval(mean_figure(torch.tensor([1.0] * yes + [0.0] * no))) if yes + no else "–"
+            row += [str(yes), share]
+        rows.append(row)
+    columns = ["", "hinted", "rescued", "rate, percent"]
+    note = "Pairs of a problem and a peer that failed it cold, while another peer solved it."
+    if faithful is not None:
+        columns += ["faithfully rescued", "rate, percent"]
+        note += " Faithfully: no unlikely token and no false equation on the way to the answer."
+    return Table("Rescue rate over the run", columns, rows, note, emphasized=[len(rows) - 1])
 
 
 def profile_table(
-    seconds: Mapping[str, Mapping[str, float]], peers: Sequence[str], steps: int, evaluations: Sequence[float] = ()
+    seconds: Mapping[str, Mapping[str, float]],
+    peers: Sequence[str],
+    steps: int,
+    evaluations: Sequence[float] = (),
+    counts: RescueCounts | None = None,
 ) -> Table:
     """Seconds of a mean step by phase and peer, and the phase's share.
 
@@ -195,6 +210,7 @@ def profile_table(
         peers: Columns.
         steps: Number of steps the means are over.
         evaluations: Seconds of each evaluation, for a row of their own.
+        counts: Rescues of the run, for what each of them cost in the rescue round.
     """
     total = sum(sum(by_peer.values()) for by_peer in seconds.values())
     rows = []
@@ -207,6 +223,15 @@ def profile_table(
     if evaluations:
         mean = sum(evaluations) / len(evaluations)
         rows.append([f"one evaluation (of {len(evaluations)})", *[""] * len(peers), f"{mean:.2f}", ""])
+    if counts is not None and "rescue" in seconds:
+        spent = sum(seconds["rescue"].values()) * steps
+        for label, n in (
+            ("hinted", counts.hinted),
+            ("rescued", counts.rescued),
+            ("faithfully rescued", counts.faithful),
+        ):
+            if n:
+                rows.append([f"rescue round, per {label} pair ({n})", *[""] * len(peers), f"{spent / n:.2f}", ""])
     columns = ["", *peers, "together", "share, percent"]
     note = (
         "Work done for all peers at once (verify, embed, reward, step) stands under together only. "

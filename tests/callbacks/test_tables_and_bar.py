@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 import rich
+import torch
 from rich.console import Console
 
 from core_lightning.callbacks import RescueProgressBar, RescueRateCallback, RunSummary, TeamPassAtKCallback
 from core_lightning.callbacks.learning_watch import why_nothing_is_learned
 from core_lightning.callbacks.rescue_progress_bar import busiest, progress_parts
+from core_lightning.metrics import share_interval
 from core_lightning.report.phases import phase_seconds
+from core_lightning.report.rescue import RescueCounts
 from core_lightning.report.tables import (
     Table,
     before_after_table,
     profile_table,
+    rescue_rates_table,
     rescues_table,
     to_rich,
     with_interval,
@@ -47,6 +51,25 @@ def test_phases_are_means_in_order_with_the_rest() -> None:
     table = profile_table(seconds, ["a", "b"], 2)
     assert table.rows[0] == ["sample", "2.00", "1.00", "3.00", "50.0"]
     assert table.rows[-1] == ["all", "2.00", "2.00", "6.00", ""]
+
+
+def test_what_a_rescue_costs() -> None:
+    seconds = {"sample": {"a": 5.0}, "rescue": {"a": 1.0, "b": 2.0}}  # of a mean step; two steps
+    rows = profile_table(seconds, ["a", "b"], 2, counts=RescueCounts(hinted=4, rescued=2, faithful=1, leaks=0)).rows[-3:]
+    assert [(r[0], r[-2]) for r in rows] == [
+        ("rescue round, per hinted pair (4)", "1.50"),
+        ("rescue round, per rescued pair (2)", "3.00"),
+        ("rescue round, per faithfully rescued pair (1)", "6.00"),
+    ]
+    assert len(profile_table(seconds, ["a", "b"], 2, counts=RescueCounts(4, 0, 0, 0)).rows) == 4
+
+
+def test_faithful_rescues_stand_beside_all() -> None:
+    figures = {n: {"value": 0.5, "low": 0.2, "high": 0.8} for n in ("a", "b", "team")}
+    table = rescue_rates_table(figures, {"a": 3, "b": 1}, {"a": 2, "b": 0}, {"a": 1, "b": 0})
+    assert [row[:3] + row[4:5] for row in table.rows] == [["a", "3", "2", "1"], ["b", "1", "0", "0"], ["team", "4", "2", "1"]]
+    low, high = share_interval(torch.tensor([1.0, 0, 0, 0]))
+    assert table.rows[-1][-1] == f"25.0 [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def test_interval_text() -> None:
@@ -139,7 +162,8 @@ def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.Capture
         "step 12/12",
         "evaluation after 12 steps",
     ]
-    assert f"rescued so far {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())}" in lines[-2]
+    counts = rescues.totals()
+    assert f"so far {counts.rescued} of {counts.hinted}, {counts.faithful} faithfully" in lines[-2]
 
 
 def test_evaluations_tell_their_size_and_have_a_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,8 +214,12 @@ def test_live_bar_shows_the_figures(
     monkeypatch.setattr(rich, "_console", None)
     _, rescues = fit(tmp_path, ScriptedTeam(), RescueProgressBar(), enable_progress_bar=True)
     printed = capsys.readouterr().out
-    assert f"rescued so far: {sum(rescues.rescued.values())}/{sum(rescues.hinted.values())} · solved: 100%" in printed
-    assert "step 5/12" not in printed
+    counts = rescues.totals()
+    assert f"so far: {counts.rescued} of {counts.hinted}, {counts.faithful} faithfully · solved: 100%" in printed
+    assert "step 5/12" not in printed  # a line; the bar has a bar between them
+    (course,) = [re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", printed)]
+    assert re.search(r"step\s+\S+\s+12/12", course)  # of both epochs
+    assert not re.search(r"Epoch|step\s+\S+\s+\d+/6\b", course)
 
 
 def test_parts() -> None:
@@ -201,10 +229,12 @@ def test_parts() -> None:
         "train/b/accuracy": math.nan,
         "train/a/tokens_per_second": 12.4,
     }
+    metrics |= {"train/hints": 4.0, "train/rescues": 2.0, "train/faithful_rescues": 1.0}
     metrics |= {"time/sample/a": 3.0, "time/sample/b": 3.0, "time/score/a": 2.0}
-    parts = progress_parts(metrics, ["a", "b"], (3, 7))
+    parts = progress_parts(metrics, ["a", "b"], RescueCounts(7, 3, 2, 0))
     assert parts == {
-        "rescued so far": "3/7",
+        "rescued": "2 of 4 hinted, 1 faithfully",
+        "so far": "3 of 7, 2 faithfully",
         "solved": "75%",
         "a": "50%",
         "b": "–",

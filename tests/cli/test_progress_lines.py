@@ -19,16 +19,19 @@ def test_a_step_prints_its_own_rescues(tmp_path: Path, capsys: pytest.CaptureFix
             "--trainer.limit_val_batches=0", "--data.batch_size=8",
         ])  # fmt: skip
     printed = [
-        (int(found[1]), int(found[2]), int(found[3]))
+        tuple(map(int, found.groups()))
         for line in capsys.readouterr().out.splitlines()
-        if (found := re.match(r"step (\d)/2 .* rescued so far (\d+)/(\d+) ", line))
+        if (found := re.match(r"step (\d)/2 .* rescued (\d+) of (\d+) hinted, \d+ faithfully · so far (\d+) of (\d+), ", line))
     ]
     traces = [json.loads(line) for line in (tmp_path / "run" / "traces.jsonl").read_text().splitlines()]
     expected = []
     for step in (1, 2):
-        so_far = [t for t in traces if t["round"] == "rescue" and t["step"] < step]
-        hinted = {(t["step"], t["problem"], t["peer"]) for t in so_far}
-        rescued = {(t["step"], t["problem"], t["peer"]) for t in so_far if t["correct"]}
-        expected.append((step, len(rescued), len(hinted)))
+        numbers = [step]
+        for steps in ([step - 1], range(step)):  # of the step, and since the first one
+            rescues = [t for t in traces if t["round"] == "rescue" and t["step"] in steps]
+            hinted = {(t["step"], t["problem"], t["peer"]) for t in rescues}
+            rescued = {(t["step"], t["problem"], t["peer"]) for t in rescues if t["correct"]}
+            numbers += [len(rescued), len(hinted)]
+        expected.append(tuple(numbers))
     assert printed == expected
     assert printed[0][1] > 0
