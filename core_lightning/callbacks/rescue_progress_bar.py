@@ -81,7 +81,8 @@ class RescueProgressBar(RichProgressBar):
     @property
     def total_train_batches(self) -> int | float:
         """Steps of the whole run."""
-        total = self.trainer.lightning_module.total_batches()
+        module: Any = self.trainer.lightning_module
+        total = module.total_batches()
         return int(total) if math.isfinite(total) else total
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -91,7 +92,8 @@ class RescueProgressBar(RichProgressBar):
 
     def _update(self, progress_bar_id: Any, current: int, visible: bool = True, hard: bool = False) -> None:
         if progress_bar_id is not None and progress_bar_id == self.train_progress_bar_id:
-            current = self.trainer.lightning_module.batches_done  # Lightning counts within the epoch
+            module: Any = self.trainer.lightning_module
+            current = module.batches_done  # Lightning counts within the epoch
         super()._update(progress_bar_id, current, visible, hard)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
