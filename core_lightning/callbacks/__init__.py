@@ -12,6 +12,8 @@ from core_lightning.callbacks.run_report import RunReport
 from core_lightning.callbacks.run_summary import RunSummary
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.callbacks.trace_log import TraceLog
+from core_lightning.callbacks.tracker_media import TrackerMedia
+from core_lightning.callbacks.trackio_logger import TrackioLogger
 
 __all__ = [
     "AdapterCheckpoint",
@@ -27,5 +29,7 @@ __all__ = [
     "RunSummary",
     "TeamPassAtKCallback",
     "TraceLog",
+    "TrackerMedia",
+    "TrackioLogger",
     "check_run_folder",
 ]

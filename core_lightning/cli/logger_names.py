@@ -12,6 +12,7 @@ _CLASSES = {
     "wandb": "WandbLogger",
     "mlflow": "MLFlowLogger",
     "csv": "CSVLogger",
+    "trackio": "TrackioLogger",
 }
 
 
@@ -19,8 +20,8 @@ def logger_config(value: Any, root: str, before: str | None = None) -> Any:
     """What a config says about a logger, in full.
 
     Args:
-        value: ``tensorboard``, ``wandb``, ``mlflow``, ``csv``, the name of the class, or its ``class_path`` with settings.
-            Anything else is handed back.
+        value: ``tensorboard``, ``wandb``, ``mlflow``, ``trackio``, ``csv``, the name of the class, or its ``class_path``
+            with settings. Anything else is handed back.
         root: The run folder.
         before: The run folder of the config that names the logger, if it was another: places in it move along.
 
@@ -40,7 +41,7 @@ def logger_config(value: Any, root: str, before: str | None = None) -> Any:
         return value
     settings = {k: _moved(v, before, root) for k, v in (given.get("init_args") or {}).items()}
     return {
-        "class_path": f"lightning.pytorch.loggers.{_CLASSES[name]}",
+        "class_path": f"{'core_lightning.callbacks' if name == 'trackio' else 'lightning.pytorch.loggers'}.{_CLASSES[name]}",
         "init_args": _defaults(name, root) | {k: v for k, v in settings.items() if v is not None},
     }
 
@@ -50,6 +51,8 @@ def _defaults(name: str, root: str) -> dict[str, Any]:
         return {"save_dir": root, "name": "tensorboard", "version": ""}
     if name == "csv":
         return {"save_dir": root, "name": "csv", "version": ""}
+    if name == "trackio":
+        return {"save_dir": root}
     if name == "wandb":
         return {"save_dir": root, "name": Path(root).name, "project": "core_lightning"}
     folder = Path(root)

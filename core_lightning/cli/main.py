@@ -35,6 +35,7 @@ from core_lightning.callbacks import (
     RunSummary,
     TeamPassAtKCallback,
     TraceLog,
+    TrackerMedia,
     check_run_folder,
 )
 from core_lightning.callbacks.evaluation_folder import STAGES
@@ -78,6 +79,7 @@ class CoreCLI(LightningCLI):
         parser.add_lightning_class_args(RunSummary, "summary")
         parser.add_lightning_class_args(RunReport, "report")
         parser.add_lightning_class_args(LearningWatch, "learning_watch")
+        parser.add_lightning_class_args(TrackerMedia, "tracker")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Bring config files and switches together; refuse a checkpoint that cannot be read."""

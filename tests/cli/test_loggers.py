@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from core_lightning.callbacks.metrics_csv import read_metrics
+from core_lightning.callbacks.tracker_media import COLUMNS, last_traces, markdown_table
 from core_lightning.cli.logger_names import logger_config
 from core_lightning.cli.main import main
 
@@ -27,6 +30,7 @@ def fit(file: Path, run: Path, *arguments: str) -> None:
         ("tensorboard", "tensorboard", "tensorboard/**/events.*"),
         ("mlflow", "mlflow", "mlflow.db"),
         ("wandb", "wandb", "wandb/*/run-*.wandb"),
+        ("trackio", "trackio", "trackio/*.db"),
     ],
 )
 def test_a_logger_by_its_name(
@@ -46,6 +50,63 @@ def test_a_logger_by_its_name(
     fit(config(), run, f"--trainer.logger={name}")
     assert list(run.glob(left))
     assert {f.name for f in tmp_path.iterdir()} <= {"named", "config.yaml", "problems.jsonl"}
+    shown = SHOWN[name](run) if name in SHOWN else None
+    assert shown is None or {"report/learning", "report/time", "traces"} <= shown
+
+
+def in_tensorboard(run: Path) -> set[str]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    texts = [t.removesuffix("/text_summary") for t in events.Tags()["tensors"]]
+    return {*events.Tags()["images"], *texts}
+
+
+def in_wandb(run: Path) -> set[str]:
+    media = next(run.glob("wandb/offline-run-*/files/media"))
+    found = {f"{f.parent.relative_to(media / 'images')}/{f.name.split('_')[0]}" for f in media.glob("images/**/*.png")}
+    return found | {f.name.split("_")[0] for f in media.glob("table/*.json")}
+
+
+def in_mlflow(run: Path) -> set[str]:
+    found = {f"report/{f.stem}" for f in run.glob("mlflow/**/report/*.png")}
+    return found | {f.stem for f in run.glob("mlflow/**/traces.json")}
+
+
+def in_trackio(run: Path) -> set[str]:
+    (file,) = run.glob("trackio/*.db")
+    with sqlite3.connect(file) as data:
+        kept = [row[0] for row in data.execute("select metrics from metrics")]
+    return {name for row in kept for name in json.loads(row)}
+
+
+SHOWN = {"tensorboard": in_tensorboard, "wandb": in_wandb, "mlflow": in_mlflow, "trackio": in_trackio}
+
+
+def test_foreign_text_is_text_in_a_table_of_markdown(tmp_path: Path) -> None:
+    log = tmp_path / "traces.jsonl"
+    lines = [{"step": i, "text": "<script>|\n[x](http://y) `z`", "hint": None, "correct": False} for i in range(5)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = last_traces(log, 2)
+    assert [row[0] for row in rows] == ["3", "4"]
+    assert [row[COLUMNS.index("hint")] for row in rows] == ["", ""]
+    table = markdown_table(rows)
+    assert table.count("\n") == 3
+    assert not any(mark in table for mark in ("<script", "](", "`z`"))
+    assert all(line.count("|") == len(COLUMNS) + 1 for line in table.splitlines())
+    assert last_traces(tmp_path / "none", 2) == last_traces(log, 0) == []
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("core_lightning.callbacks.trackio_logger.find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={config()}", f"--trainer.default_root_dir={tmp_path / 'run'}", "--trainer.logger=trackio"])
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "pip install trackio" in line
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "TensorBoardLogger", "lightning.pytorch.loggers.TensorBoardLogger"])
