@@ -101,7 +101,7 @@ def tokens_of(text: str) -> list[Token]:
             token = _token(text, match, spaced, currency, found[-1] if found else None)
         found.append(token)
         position, spaced, currency = token.end, False, False
-    return _joined_lines(found)
+    return _parted_equations(_joined_lines(found))
 
 
 def _token(text: str, match: re.Match[str], spaced: bool, currency: bool, previous: Token | None) -> Token:
@@ -161,3 +161,35 @@ def _joined_lines(tokens: list[Token]) -> list[Token]:
         for token, kind in zip(tokens, following, strict=True)
         if not (kind in ("=", "~") and token.kind == "b" and (token.text == "\\\\" or token.text.isspace()))
     ]
+
+
+def _parted_equations(tokens: list[Token]) -> list[Token]:
+    """With an end of a clause between equations that only a space parts: "4*3=12 2*3+1=7"."""
+    parted: list[Token] = []
+    for i, token in enumerate(tokens):
+        if _is_result(tokens, i - 1) and _begins_equation(tokens, i):
+            parted.append(Token("b", token.start, token.start, "", spaced=True))
+        parted.append(token)
+    return parted
+
+
+def _is_result(tokens: list[Token], i: int) -> bool:
+    """Whether a number, or a minus and a number, stands alone behind an equals sign."""
+    if i < 1 or tokens[i].kind != "n":
+        return False
+    before = i - 2 if tokens[i - 1].kind == "-" else i - 1
+    return before >= 0 and tokens[before].kind == "="
+
+
+def _begins_equation(tokens: list[Token], i: int) -> bool:
+    """Whether a number begins the left side of an equation, and continues no number before it ("1 1/2", "2 500")."""
+    token = tokens[i]
+    if token.kind != "n" or not token.spaced or (len(token.text) == 3 and token.text.isdigit()):
+        return False
+    j = i + 1
+    while j < len(tokens) and tokens[j].kind in "+-*/^":
+        if j + 1 == len(tokens) or tokens[j + 1].kind != "n":
+            return False
+        j += 2
+    fraction = j == i + 3 and tokens[i + 1].kind == "/"
+    return j > i + 1 and not fraction and j < len(tokens) and tokens[j].kind == "="

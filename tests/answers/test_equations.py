@@ -207,6 +207,25 @@ def expression(draw: random.Random, depth: int = 3) -> tuple[str, str]:
 FRAMES = ["{}", "So {}.", "We get ${}$", "- {}, and", "Step 2: {} apples", "**{}**", "\\[ {} \\]", "x = {}"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_equations_that_only_a_space_parts_are_read_one_by_one(seed):
+    random.seed(seed)
+    written, false = [], []
+    for _ in range(20):
+        a, b, c = (random.randrange(10) for _ in range(3))
+        side = random.choice([f"{a}*{b}+{c}", f"{a}+{b}+{c}", f"{a}-{b}", f"{a}*{b}"])
+        value = eval(side) + random.choice([0, 0, 1])  # Python is the oracle
+        written.append(f"{side}={value}")
+        false += [] if value == eval(side) else [written[-1]]
+    assert false_equations(" ".join(written) + " #### 12") == false
+    assert [e.text for e in read_equations(" ".join(written))] == written
+
+
+@pytest.mark.parametrize("text", ["3/2 = 1 1/2 = 1.5", "2000 + 500 = 2 500 + 0 = 2500", "1 + 1 = 2 3 4 5", "x = 1 2*3"])
+def test_a_number_that_may_go_on_behind_a_space_is_not_parted(text):
+    assert false_equations(text) == []
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_random_expressions_against_python(seed):
     draw = random.Random(seed)
