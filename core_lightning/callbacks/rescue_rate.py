@@ -32,6 +32,7 @@ class RescueRateCallback(Callback):
         faithful: Those of them with a faithful rescue, by peer (:mod:`core_lightning.protocol.faithful`).
         leaks: Hints in which the gold value still stood, by peer.
         rescues: The kept examples, best first.
+        failed: As many examples of a hint that did not help.
     """
 
     def __init__(self, examples: int = 20, questions: bool = True) -> None:
@@ -44,6 +45,7 @@ class RescueRateCallback(Callback):
         self.faithful: dict[str, int] = {}
         self.leaks: dict[str, int] = {}
         self.rescues: list[Rescue] = []
+        self.failed: list[Rescue] = []
 
     def totals(self) -> RescueCounts:
         """Counts of all peers together."""
@@ -62,12 +64,13 @@ class RescueRateCallback(Callback):
         """Count the step's pairs over all ranks."""
         record = pl_module.record
         pairs = gather_rows([pair for group in record.groups for pair in self._pairs(group, record.step)])
-        for peer, leaks, rescue in pairs:
+        for peer, leaks, rescued, attempt in pairs:
             self.hinted[peer] += 1
             self.leaks[peer] += leaks
-            self.rescued[peer] += rescue is not None
-            self.faithful[peer] += rescue is not None and not rescue["flaw"]
-        self._keep([rescue for _, _, rescue in pairs if rescue is not None])
+            self.rescued[peer] += rescued
+            self.faithful[peer] += rescued and not attempt["flaw"]
+        self.rescues = self._kept(self.rescues, [attempt for *_, rescued, attempt in pairs if rescued])
+        self.failed = self._kept(self.failed, [attempt for *_, rescued, attempt in pairs if not rescued])
         metrics = {"rescue/rate": _rate(sum(self.rescued.values()), sum(self.hinted.values()))}
         metrics["rescue/faithful_rate"] = _rate(sum(self.faithful.values()), sum(self.hinted.values()))
         metrics |= {f"rescue/{p}/rate": _rate(self.rescued[p], self.hinted[p]) for p in pl_module.peer_configs}
@@ -89,17 +92,18 @@ class RescueRateCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Counts and examples."""
-        return {n: getattr(self, n) for n in ("hinted", "rescued", "faithful", "leaks", "rescues")}
+        return {n: getattr(self, n) for n in ("hinted", "rescued", "faithful", "leaks", "rescues", "failed")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from the run that is resumed."""
         for name in ("hinted", "rescued", "faithful", "leaks"):
             setattr(self, name, dict(state_dict[name]))
         self.rescues = list(state_dict["rescues"])
+        self.failed = list(state_dict.get("failed", []))  # a checkpoint of the first release has none
 
-    def _pairs(self, group: Group, step: int) -> list[tuple[str, bool, Rescue | None]]:
-        """(peer, whether its hint leaked, its rescue) of every hinted pair of a problem."""
-        pairs: list[tuple[str, bool, Rescue | None]] = []
+    def _pairs(self, group: Group, step: int) -> list[tuple[str, bool, bool, Rescue]]:
+        """(peer, whether its hint leaked, whether it was rescued, its rescue or failed attempt) of every hinted pair."""
+        pairs: list[tuple[str, bool, bool, Rescue]] = []
         for peer in group.peers():
             shown = [t for t in group.of(peer, "rescue") if t.hint is not None]
             if not shown or not group.failed_cold(peer):
@@ -107,11 +111,10 @@ class RescueRateCallback(Callback):
             # A faithful rescue before one that is only right.
             right = next(iter([*group.rescues(peer, faithful=True), *group.rescues(peer)]), None)
             leaks = any(t.hint.leaks for t in shown if t.hint)
-            if right is None:
-                pairs.append((peer, leaks, None))
-                continue
-            hint = right.hint or shown[0].hint
+            attempt = right or next((t for t in shown if t.answer is not None), shown[0])
+            hint = attempt.hint or shown[0].hint
             assert hint is not None
+            written = [t.text for t in group.of(hint.teacher, "cold") if t.index == hint.teacher_index]
             cold = group.of(peer, "cold")
             wrong = next((t for t in cold if t.answer is not None), cold[0])
             rescue = Rescue(
@@ -125,19 +128,20 @@ class RescueRateCallback(Callback):
                 wrong_text=wrong.text,
                 hint=hint.text,
                 leaks=hint.leaks,
-                answer=right.answer or "",
-                text=right.text,
-                flaw=right.flaw or "",
-                truncated=right.truncated,
+                answer=attempt.answer or "",
+                text=attempt.text,
+                flaw=attempt.flaw or "",
+                truncated=attempt.truncated,
+                teacher_text=written[0] if written else "",
             )
-            pairs.append((peer, leaks, rescue))
+            pairs.append((peer, leaks, right is not None, rescue))
         return pairs
 
-    def _keep(self, new: list[Rescue]) -> None:
+    def _kept(self, known: list[Rescue], new: list[Rescue]) -> list[Rescue]:
         best: dict[str, Rescue] = {}
-        for rescue in sorted([*self.rescues, *new], key=_rank):
+        for rescue in sorted([*known, *new], key=_rank):
             best.setdefault(rescue["problem"], rescue)
-        self.rescues = list(best.values())[: self.examples]
+        return list(best.values())[: self.examples]
 
 
 def _rank(rescue: Rescue) -> tuple[bool, bool, bool, bytes]:

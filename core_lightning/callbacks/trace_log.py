@@ -71,6 +71,7 @@ def trace_lines(group: Group, step: int, questions: bool = True) -> Iterator[dic
             "text": trace.text,
             "answer": trace.answer,
             "correct": trace.correct,
+            "flaw": trace.flaw,
             "teacher": trace.hint.teacher if trace.hint else None,
             "teacher_index": trace.hint.teacher_index if trace.hint else None,
             "hint": trace.hint.text if trace.hint else None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations, product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from core_lightning.report.evaluation import Evaluation
@@ -25,32 +26,46 @@ from core_lightning.report.plotting import (
     style,
     window_of,
 )
-from core_lightning.report.tables import peer_names, sampled_k
+from core_lightning.report.tables import peer_names, percent, sampled_k
+
+Drawn = tuple[str, str, str, Figure]
+"""Name, title, caption and picture."""
 
 DPI = 150
+PANEL = (4.2, 3.2)
+"""Inches of a panel, which a phone shows whole."""
+INTERVALS = "Bands and bars are 95 % intervals over problems"
 
 
-def draw_figures(run: RunData, folder: Path) -> dict[str, str]:
-    """Write ``<name>.png`` and ``<name>-dark.png`` for every figure that has something to show.
+@dataclass(frozen=True)
+class Panel:
+    """One picture of the report."""
 
-    Returns:
-        Captions by name, in reading order.
-    """
+    name: str
+    """Its file is ``<name>.png``."""
+    section: str
+    title: str
+    caption: str
+    """What is there to see, in words and numbers."""
+
+
+def draw_figures(run: RunData, folder: Path) -> list[Panel]:
+    """Write ``<name>.png`` and ``<name>-dark.png`` for every panel that has something to show, in reading order."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     folder.mkdir(parents=True, exist_ok=True)
-    captions = {}
-    for name, (caption, draw) in FIGURES.items():
-        for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
-            with rc_context(style(theme)):  # type: ignore[arg-type]
-                figure = draw(run, theme)
-                if figure is None:
-                    break
-                FigureCanvasAgg(figure)
-                figure.savefig(folder / f"{name}{suffix}.png", dpi=DPI)
-                captions[name] = caption
-    return captions
+    panels = []
+    for section, draws in SECTIONS.items():
+        for draw in draws:
+            for theme, suffix in ((LIGHT, ""), (DARK, "-dark")):
+                with rc_context(style(theme)):  # type: ignore[arg-type]
+                    for name, title, caption, figure in draw(run, theme):
+                        FigureCanvasAgg(figure)
+                        figure.savefig(folder / f"{name}{suffix}.png", dpi=DPI)
+                        if theme is LIGHT:
+                            panels.append(Panel(name, section, title, caption))
+    return panels
 
 
 def failure_table(evaluation: Evaluation, first: str, second: str) -> list[list[float]]:
@@ -60,65 +75,102 @@ def failure_table(evaluation: Evaluation, first: str, second: str) -> list[list[
     return [[pairs.count((a, b)) / len(pairs) for b in (False, True)] for a in (False, True)]
 
 
-def draw_learning(run: RunData, theme: Theme) -> Figure | None:
-    """Solved share in training, rescue rate, and Pass@k on held-out problems."""
-    steps, colors = run.columns["step"], peer_colors(run, theme)
+def draw_solved(run: RunData, theme: Theme) -> Iterator[Drawn]:
+    """Solved share in training."""
+    steps = run.steps
     if not steps:
-        return None
-    rescues = run.columns.get("train/rescue_rate", [])
-    hinted = any(map(math.isfinite, rescues))
-    figure, panels = canvas(10.6, 3.5, 1 + hinted + bool(run.history))
-    solved = panels.pop(0)
-    solved.set_title("Solved in training, cold prompt")
-    for peer in run.peers:
-        curve(solved, steps, run.columns[f"train/{peer}/accuracy"], colors[peer], f"{peer}, traces", 100)
+        return
+    figure, (axes,) = canvas(*PANEL)
+    said = []
+    for peer, color in peer_colors(run, theme).items():
+        values = run.columns[f"train/{peer}/accuracy"]
+        curve(axes, steps, values, color, f"{peer}, traces", 100)
+        said.append(f"{peer} {_ends(values)}")
     if len(run.peers) > 1:
-        curve(solved, steps, run.columns["train/team_solved"], theme.team, "team, problems", 100)
-    percent_axis(solved)
-    step_axis(solved)
-    solved.legend(loc="best")
-    if hinted:
-        _draw_rescue_rate(panels.pop(0), run, theme)
-    if run.history:
-        _draw_held_out(panels[0], run, theme)
-    return figure
-
-
-def _draw_rescue_rate(axes: Axes, run: RunData, theme: Theme) -> None:
-    """Rescued over hinted pairs in a moving window; a dot is one step, larger with more hints."""
-    steps, hints = run.columns["step"], run.columns["train/hints"]
-    rates = [100 * rate for rate in run.columns["train/rescue_rate"]]
-    most = max((n for n in hints if math.isfinite(n)), default=0) or 1
-    sizes = [60 * n / most for n in hints]
-    axes.scatter(steps, rates, s=sizes, color=theme.rescue, alpha=0.28, linewidths=0, clip_on=False)
-    axes.plot(steps, smooth(rates, window_of(len(steps)), hints), color=theme.rescue, linewidth=2.2)
-    axes.set_title(f"Rescue rate ({sum(hints):.0f} hints)")
+        curve(axes, steps, run.columns["train/team_solved"], theme.team, "team, problems", 100)
+        said.append(f"the team {_ends(run.columns['train/team_solved'])}")
     percent_axis(axes)
     step_axis(axes)
+    axes.legend(loc="best")
+    team = ", and problems that at least one peer solved" if len(run.peers) > 1 else ""
+    caption = f"Right cold traces of each peer{team}. {_dots(steps)} {_said(said, steps)}"
+    yield "solved", "Solved in training, without a hint", caption, figure
 
 
-def _draw_held_out(axes: Axes, run: RunData, theme: Theme) -> None:
-    k = sampled_k(run.history[-1])
+def draw_rescue_rate(run: RunData, theme: Theme) -> Iterator[Drawn]:
+    """Rescued over hinted pairs in a moving window; a dot is one step, larger with more hints."""
+    rates = [100 * rate for rate in run.columns.get("train/rescue_rate", [])]
+    if not any(map(math.isfinite, rates)):
+        return
+    steps, hints = run.steps, run.columns["train/hints"]
+    figure, (axes,) = canvas(*PANEL)
+    most = max((n for n in hints if math.isfinite(n)), default=0) or 1
+    axes.scatter(
+        steps, rates, s=[60 * n / most for n in hints], color=theme.rescue, alpha=0.28, linewidths=0, clip_on=False
+    )
+    axes.plot(steps, smooth(rates, window_of(len(steps)), hints), color=theme.rescue, linewidth=2.2)
+    percent_axis(axes)
+    step_axis(axes)
+    pairs = sum(n for n in hints if math.isfinite(n))
+    rescued = sum(r * n / 100 for r, n in zip(rates, hints, strict=True) if math.isfinite(r) and math.isfinite(n))
+    caption = (
+        f"A peer that failed a problem tried again with a hint {pairs:.0f} times and was right {rescued:.0f} times "
+        f"({percent(rescued / pairs)} %). {_dots(steps)} Larger dots are steps with more hints."
+    )
+    yield "rescue_rate", "Rescue rate", caption, figure
+
+
+def draw_held_out(run: RunData, theme: Theme) -> Iterator[Drawn]:
+    """Pass@1 of the peers and Team Pass@k at every evaluation."""
+    if not run.history:
+        return
+    k, at = sampled_k(run.history[-1]), [e["step"] for e in run.history]
+    figure, (axes,) = canvas(*PANEL)
     series = [(f"{peer}/pass_at_1", color, f"{peer} Pass@1") for peer, color in peer_colors(run, theme).items()]
     series += [(f"team_pass_at_{k}", theme.team, f"Team Pass@{k}")] * (len(run.peers) > 1)
-    at = [e["step"] for e in run.history]
+    said = []
     for name, color, label in series:
         figures = [e["values"][name] for e in run.history]
         low, high = ([100 * f[bound] for f in figures] for bound in ("low", "high"))
         axes.fill_between(at, low, high, color=color, alpha=0.13, linewidth=0)
-        axes.plot(
-            at, [100 * f["value"] for f in figures], "o-", color=color, linewidth=2.2, markersize=4.5, label=label
-        )
-    axes.set_title(f"Held-out problems ({len(run.history[-1]['ids'])})")
+        values = [100 * f["value"] for f in figures]
+        axes.plot(at, values, "o-", color=color, linewidth=2.2, markersize=4.5, label=label)
+        said.append(f"{label} {_from_to([f['value'] for f in figures])}")
     percent_axis(axes)
-    step_axis(axes, "steps trained")
+    step_axis(axes)
     axes.legend(loc="best")
+    size = len(run.history[-1]["ids"])
+    caption = f"{size} problems nobody was trained on, without a hint; {INTERVALS.lower()}. {_said(said)}"
+    yield "held_out", "Held-out problems", caption, figure
 
 
-def draw_before_after(run: RunData, theme: Theme) -> Figure | None:
+def _from_to(values: Sequence[float]) -> str:
+    return f"from {percent(values[0])} to {percent(values[-1])} %" if len(values) > 1 else f"{percent(values[0])} %"
+
+
+def _ends(values: Sequence[float]) -> str:
+    """The means over the first and the last steps of a window, in words."""
+    window = window_of(len(values))
+    known = [v for v in values if math.isfinite(v)]
+    ends = (known[:window], known[-window:])
+    return _from_to([sum(end) / len(end) for end in ends]) if known else "unknown"
+
+
+def _dots(steps: Sequence[float]) -> str:
+    window = window_of(len(steps))
+    return f"Dots are steps, lines a moving average over {window} of them." if window > 1 else "Dots are steps."
+
+
+def _said(parts: Sequence[str], steps: Sequence[float] = ()) -> str:
+    window = window_of(len(steps))
+    when = f" (means of the first and the last {window} steps)" if steps and window > 1 else ""
+    return f"In numbers: {', '.join(parts)}{when}." if parts else ""
+
+
+def draw_before_after(run: RunData, theme: Theme) -> Iterator[Drawn]:
     """Every headline figure before and after, with intervals and the chance level."""
     if not run.history:
-        return None
+        return
     before, after = run.history[0], run.history[-1]
     k, peers, colors = sampled_k(after), peer_names(after), peer_colors(run, theme)
     budget = k * len(peers)
@@ -133,7 +185,8 @@ def draw_before_after(run: RunData, theme: Theme) -> Figure | None:
             (f"Best peer Pass@{budget}", "equal_budget", f"chance_pass_at_{budget}", theme.faint),
             (f"Majority vote of {budget}", "majority_vote", "chance_pass_at_1", theme.faint),
         ]
-    figure, (axes,) = canvas(9.2, 0.9 + 0.52 * len(lines))
+    lines = [line for line in lines if math.isfinite(after["values"][line[1]]["value"])]
+    figure, (axes,) = canvas(PANEL[0], 0.9 + 0.4 * len(lines))
     runs = [before, after] if before is not after else [after]
     for row, (_, name, chance, color) in enumerate(reversed(lines)):
         for evaluation in runs:
@@ -151,34 +204,40 @@ def draw_before_after(run: RunData, theme: Theme) -> Figure | None:
     axes.set_xlim(-2, 102)
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("percent of held-out problems")
-    was = f"Step {before['step']} (hollow) and step" if before is not after else "Step"
-    axes.set_title(f"{was} {after['step']}{' (filled)' if before is not after else ''}")
-    return figure
+    axes.set_xlabel("percent")
+    marks = (
+        f"Hollow: step {before['step']}; filled: step {after['step']}"
+        if before is not after
+        else f"Step {after['step']}"
+    )
+    chance_said = (
+        " A dashed tick is what blind guessing reaches."
+        if any(after["values"][chance]["value"] > 0 for _, _, chance, _ in lines)
+        else ""
+    )
+    best = f" Best peer Pass@{budget} is one peer with the samples of the whole team." if len(peers) > 1 else ""
+    caption = f"{marks}, of {len(after['ids'])} held-out problems. {INTERVALS}.{chance_said}{best}"
+    yield "before_after", "Before and after" if before is not after else "One evaluation", caption, figure
 
 
-def draw_error_overlap(run: RunData, theme: Theme) -> Figure | None:
+def draw_error_overlap(run: RunData, theme: Theme) -> Iterator[Drawn]:
     """Which problems each pair of peers solves, before and after, as areas."""
-    from matplotlib.patches import Rectangle
-
     if not run.history or len(run.peers) < 2:
-        return None
-    pairs = list(combinations(run.peers, 2))
+        return
     ends = [run.history[0], run.history[-1]][: 1 + (len(run.history) > 1)]
-    columns = len(ends) * (1 + (len(pairs) > 1))  # more than one pair: two of them in a row
-    rows = math.ceil(len(pairs) * len(ends) / columns)
-    size = 3.6 if len(pairs) == 1 else 2.6
-    figure, panels = canvas(size * columns, (size + 0.3) * rows, columns, rows)
-    for axes in panels:
-        axes.axis("off")
-    for axes, ((first, second), evaluation) in zip(panels, product(pairs, ends), strict=False):
-        _draw_mosaic(axes, failure_table(evaluation, first, second), first, second, run, theme)
-        axes.set_title(f"{first} and {second}, step {evaluation['step']}")
-    colors = peer_colors(run, theme)
-    areas = {"both solve": theme.grid, **{f"only {p}": colors[p] for p in run.peers}, "both fail": theme.rescue}
-    handles = [Rectangle((0, 0), 1, 1, color=color) for color in areas.values()]
-    figure.legend(handles, areas, loc="outside lower center", ncols=len(areas))
-    return figure
+    for (i, first), (j, second) in combinations(enumerate(run.peers), 2):
+        for evaluation in ends:
+            figure, (axes,) = canvas(PANEL[0], PANEL[0])
+            axes.axis("off")
+            shares = failure_table(evaluation, first, second)
+            _draw_mosaic(axes, shares, first, second, run, theme)
+            caption = (
+                f"Held-out problems at step {evaluation['step']}: both solve {percent(shares[0][0])} %, only {first} "
+                f"{percent(shares[0][1])} %, only {second} {percent(shares[1][0])} %, both fail {percent(shares[1][1])} %. "
+                "A peer fails where all its samples are wrong. Were failures independent, both columns would be cut alike."
+            )
+            title = f"Who fails what, step {evaluation['step']}: {first}, {second}"
+            yield f"error_overlap_{i + 1}_{j + 1}_step{evaluation['step']}", title, caption, figure
 
 
 def _draw_mosaic(
@@ -229,70 +288,74 @@ def _label_area(axes: Axes, area: tuple[float, float, float, float], name: str, 
     )
 
 
-def draw_rewards(run: RunData, theme: Theme) -> Figure | None:
-    """Mean of each reward term, and mean reward of each peer."""
-    steps = run.columns["step"]
+def draw_reward_terms(run: RunData, theme: Theme) -> Iterator[Drawn]:
+    """Mean of each reward term."""
     terms = [n for n in run.columns if n.startswith("reward/") and n.endswith("/mean")]
-    rewards = {peer: run.columns.get(f"train/{peer}/reward", []) for peer in run.peers}
-    if not steps or not (terms or any(rewards.values())):
-        return None
-    figure, (left, right) = canvas(10.4, 3.7, 2)
-    left.set_title("Reward terms, unweighted mean")
+    if not run.steps or not terms:
+        return
+    figure, (axes,) = canvas(*PANEL)
     for i, name in enumerate(terms):
-        curve(left, steps, run.columns[name], theme.terms[i % len(theme.terms)], name.split("/")[1])
-    right.set_title("Reward by peer")
-    for peer, color in peer_colors(run, theme).items():
-        if rewards[peer]:
-            curve(right, steps, rewards[peer], color, peer)
-    for axes in (left, right):
-        step_axis(axes)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="best")
-    return figure
+        curve(axes, run.steps, run.columns[name], theme.terms[i % len(theme.terms)], name.split("/")[1])
+    step_axis(axes)
+    axes.set_ylabel("mean reward")
+    axes.legend(loc="best")
+    caption = f"Each term before it is weighted, over the traces it had an opinion on. {_dots(run.steps)}"
+    yield "reward_terms", "Reward terms", caption, figure
 
 
-def draw_time(run: RunData, theme: Theme) -> Figure | None:
+def draw_rewards(run: RunData, theme: Theme) -> Iterator[Drawn]:
+    """Mean reward of each peer."""
+    rewards = {p: run.columns[f"train/{p}/reward"] for p in run.peers if f"train/{p}/reward" in run.columns}
+    if not run.steps or not any(math.isfinite(v) for values in rewards.values() for v in values):
+        return
+    figure, (axes,) = canvas(*PANEL)
+    colors = peer_colors(run, theme)
+    for peer, values in rewards.items():
+        curve(axes, run.steps, values, colors[peer], peer)
+    step_axis(axes)
+    axes.set_ylabel("mean reward")
+    axes.legend(loc="best")
+    yield (
+        "rewards",
+        "Reward of each peer",
+        f"Weighted sum of the terms, mean over its traces. {_dots(run.steps)}",
+        figure,
+    )
+
+
+def draw_time(run: RunData, theme: Theme) -> Iterator[Drawn]:
     """Seconds of a mean step by phase and peer."""
     seconds = phase_seconds(run.columns)
     if not seconds:
-        return None
+        return
     colors = {**peer_colors(run, theme), "": theme.faint}
-    figure, (axes,) = canvas(9.2, 1.2 + 0.36 * len(seconds))
-    longest = max(sum(by_peer.values()) for by_peer in seconds.values())
-    total = sum(sum(by_peer.values()) for by_peer in seconds.values())
-    for row, by_peer in enumerate(reversed(list(seconds.values()))):
+    figure, (axes,) = canvas(PANEL[0], 1.2 + 0.3 * len(seconds))
+    spent = {phase: sum(by_peer.values()) for phase, by_peer in seconds.items()}
+    longest, total = max(spent.values()), sum(spent.values())
+    for row, (phase, by_peer) in enumerate(reversed(seconds.items())):
         start = 0.0
         for owner in [peer for peer in [*run.peers, ""] if peer in by_peer]:
-            spent = by_peer[owner]
-            axes.barh(row, spent, left=start, height=0.62, color=colors.get(owner, theme.faint), edgecolor=theme.page)
-            start += spent
-        axes.text(start + longest * 0.012, row, f"{100 * start / total:.0f} %", va="center", color=theme.faint)
+            axes.barh(row, by_peer[owner], left=start, height=0.62, color=colors[owner], edgecolor=theme.page)
+            start += by_peer[owner]
+        share = 100 * spent[phase] / total if total else 0.0
+        axes.text(start + longest * 0.012, row, f"{share:.0f} %", va="center", color=theme.faint)
     axes.set_yticks(range(len(seconds)), list(reversed(seconds)), color=theme.ink)
     for owner in [*run.peers, ""]:
         if any(owner in by_peer for by_peer in seconds.values()):
-            axes.barh(0, 0, color=colors[owner], label=owner or "all peers at once")
+            axes.barh(0, 0, color=colors[owner], label=owner or "all at once")
     figure.legend(loc="outside upper left", ncols=len(run.peers) + 1)
-    axes.set_xlim(0, longest * 1.1 or 1)
+    axes.set_xlim(0, longest * 1.14 or 1)
     axes.set_xlabel("seconds of a mean step")
     axes.grid(axis="y", visible=False)
     axes.spines["left"].set_visible(False)
-    return figure
+    first = max(spent, key=lambda phase: spent[phase])
+    most = f"most of it is {first} ({spent[first]:.2f} s)"
+    caption = f"A mean step has {total:.2f} s of work; {most}. Percentages are of the whole."
+    yield "time", "Seconds of a step", caption, figure
 
 
-FIGURES: Mapping[str, tuple[str, Callable[[RunData, Theme], Figure | None]]] = {
-    "learning": (
-        "Dots are steps, lines a moving average; bands are bootstrap 95 % intervals over problems.",
-        draw_learning,
-    ),
-    "before_after": (
-        "Bars are bootstrap 95 % intervals over problems; a dashed tick is what blind guessing reaches.",
-        draw_before_after,
-    ),
-    "error_overlap": (
-        "Every area is the share of held-out problems. A peer fails a problem when all its samples are wrong. Were the "
-        "failures independent, the cut would be equally high in both columns.",
-        draw_error_overlap,
-    ),
-    "rewards": ("Terms before weighting, over the traces they had an opinion on.", draw_rewards),
-    "time": ("Percentages are shares of the step.", draw_time),
+SECTIONS: Mapping[str, Sequence[Callable[[RunData, Theme], Iterator[Drawn]]]] = {
+    "Held-out problems": (draw_held_out, draw_before_after, draw_error_overlap),
+    "Training": (draw_solved, draw_rescue_rate, draw_reward_terms, draw_rewards),
+    "Time": (draw_time,),
 }

@@ -1,42 +1,45 @@
-"""The page about a run as one string of HTML that needs nothing from outside."""
+"""The page about a run as one string of HTML that needs nothing from outside, and in which no script can run."""
 
 from __future__ import annotations
 
 import base64
-import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from core_lightning.report.figures import DPI
+from core_lightning.report.figures import DPI, Panel
 from core_lightning.report.plotting import RunData
-from core_lightning.report.rescue import Rescue, RescueCounts
+from core_lightning.report.rescue import Rescue, RescueCounts, marked
 from core_lightning.report.style import STYLE
 from core_lightning.report.tables import Table, percent, sampled_k
 from core_lightning.report.visible import visible
 
-TITLES = {
-    "learning": "Learning",
-    "before_after": "Before and after",
-    "error_overlap": "Do the peers fail on the same problems?",
-    "rewards": "Rewards",
-    "time": "Where the time went",
-}
 
+def page_environment() -> Any:
+    """Templates of pages: every text that is put in is made visible and escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-def escape(text: str) -> str:
-    """Foreign text as content or attribute of a page."""
-    return html.escape(visible(text))
+    return Environment(
+        loader=PackageLoader("core_lightning.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup of a macro is escaped already
+    )
 
 
 def render_report(
     title: str,
     run: RunData,
     tables: Sequence[Table],
-    figures: Sequence[tuple[str, str, Path]],
-    rescues: Sequence[Rescue],
-    counts: RescueCounts | None,
-    manifest: dict[str, Any],
+    panels: Sequence[tuple[Panel, Path]] = (),
+    rescues: Sequence[Rescue] = (),
+    failed: Sequence[Rescue] = (),
+    counts: RescueCounts | None = None,
+    manifest: Mapping[str, Any] | None = None,
+    facts: Mapping[str, str] | None = None,
+    explore: str | None = None,
+    explore_hint: str = "",
 ) -> str:
     """The page as one string.
 
@@ -44,33 +47,60 @@ def render_report(
         title: Heading.
         run: Steps and evaluations.
         tables: In reading order.
-        figures: Title, caption and light PNG of each; the dark one lies beside it.
+        panels: Pictures and the light PNG of each; the dark one lies beside it.
         rescues: Printed in full.
+        failed: Hints that did not help, printed in full.
         counts: Rescue counts, if they were kept.
         manifest: What ``manifest.json`` holds, empty when there is none.
+        facts: Settings that matter, by name.
+        explore: Name of the interactive page beside this one.
+        explore_hint: What to do where there is none.
     """
-    sections = [
-        f'<section><h2>{escape(heading)}</h2><figure class="card">{_picture(path, heading)}'
-        f"<figcaption>{escape(caption)}</figcaption></figure></section>"
-        for heading, caption, path in figures
+    manifest = manifest or {}
+    told = [
+        (f"{len(rescues)} rescues", RESCUES, [_attempt(r, True) for r in rescues]),
+        (f"{len(failed)} hints that did not help", FAILED, [_attempt(r, False) for r in failed]),
     ]
-    sections += [f"<section>{_html_table(table)}</section>" for table in tables]
-    if rescues:
-        told = "".join(map(_html_rescue, rescues))
-        sections.append(f"<section><h2>{len(rescues)} rescues in full</h2>{told}</section>")
-    if manifest:
-        sections.append(_html_manifest(manifest))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><style>{STYLE}</style></head><body><main>'
-        f'<header><p class="kicker">Collaborative reasoning run</p><h1>{escape(title)}</h1>'
-        f'<p class="lead">{escape(_lead(run, manifest))}</p></header>'
-        f'<div class="tiles">{_tiles(run, counts)}</div>{"".join(sections)}</main></body></html>\n'
+    lists = {"Settings": dict(facts or {}), "Made from": _made_from(manifest) if manifest else {}}
+    page = page_environment().get_template("report.html.j2")
+    return page.render(
+        title=title,
+        style=STYLE,
+        lead=_lead(run, manifest),
+        explore=explore,
+        explore_hint=explore_hint,
+        tiles=_tiles(run, counts),
+        sections=[
+            (section, [_picture(*panel) for panel in own]) for section, own in groupby(panels, lambda p: p[0].section)
+        ],
+        tables=tables,
+        told=[part for part in told if part[2]],
+        lists=[(heading, own) for heading, own in lists.items() if own],
     )
 
 
-def _lead(run: RunData, manifest: dict[str, Any]) -> str:
+RESCUES = (
+    "A peer failed a problem in every cold trace and was right with a hint. A rescue is imitated only if it is faithful: "
+    "every token was likely enough, and every equation in it holds."
+)
+FAILED = "The same, but it was still wrong with the hint."
+
+
+def _attempt(rescue: Rescue, rescued: bool) -> dict[str, Any]:
+    pieces = marked(rescue.get("teacher_text", ""), rescue["hint"].strip())
+    return {
+        **rescue,
+        **{name: rescue[name].strip() for name in ("question", "wrong_text", "text")},
+        "step": rescue["step"] + 1,
+        "wrong_answer": rescue["wrong_answer"] or "no answer",
+        "answer": rescue["answer"] or "no answer",
+        "rescued": rescued,
+        "pieces": pieces,
+        "removed": any(removed for _, removed in pieces),
+    }
+
+
+def _lead(run: RunData, manifest: Mapping[str, Any]) -> str:
     models = {n: p["model"] for n, p in manifest.get("peers", {}).items()}
     team = ", ".join(f"{peer} ({models[peer]})" if peer in models else peer for peer in run.peers)
     data = (manifest.get("data") or {}).get("source", "")
@@ -79,7 +109,7 @@ def _lead(run: RunData, manifest: dict[str, Any]) -> str:
     return f"{team}{f' on {data}' if data else ''}, {done}."
 
 
-def _tiles(run: RunData, counts: RescueCounts | None) -> str:
+def _tiles(run: RunData, counts: RescueCounts | None) -> list[tuple[str, str, str]]:
     tiles = []
     if run.history:
         first, last = run.history[0]["values"], run.history[-1]["values"]
@@ -92,67 +122,26 @@ def _tiles(run: RunData, counts: RescueCounts | None) -> str:
     if counts is not None and counts.hinted:
         rescued, hinted = counts.rescued, counts.hinted
         leaks = percent(counts.leaks / hinted)
-        tiles.append(
-            ("Rescued", f"{percent(rescued / hinted)} %", f"{rescued} of {hinted} hinted; gold in {leaks} % of hints")
-        )
-    return "".join(
-        f'<div class="card tile"><span>{escape(label)}</span><strong>{escape(value)}</strong>'
-        f"<em>{escape(note)}</em></div>"
-        for label, value, note in tiles
-    )
+        note = f"{rescued} of {hinted} hinted, {counts.faithful} faithful; gold in {leaks} % of hints"
+        tiles.append(("Rescued", f"{percent(rescued / hinted)} %", note))
+    return tiles
 
 
-def _picture(path: Path, alt: str) -> str:
+def _picture(panel: Panel, path: Path) -> dict[str, Any]:
     light, dark = (file.read_bytes() for file in (path, path.with_name(f"{path.stem}-dark.png")))
-    width = int.from_bytes(light[16:20], "big") * 100 // DPI  # of the PNG header; shown at 100 pixels an inch
     sources = ["data:image/png;base64," + base64.b64encode(png).decode() for png in (light, dark)]
-    return (
-        f'<picture><source srcset="{sources[1]}" media="(prefers-color-scheme: dark)">'
-        f'<img src="{sources[0]}" alt="{escape(alt)}" width="{width}"></picture>'
-    )
+    width = int.from_bytes(light[16:20], "big") * 100 // DPI  # of the PNG header; shown at 100 pixels an inch
+    return {"title": panel.title, "caption": panel.caption, "light": sources[0], "dark": sources[1], "width": width}
 
 
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
-    rows = "".join(
-        f"<tr{' class=strong' if i in table.emphasized else ''}>{''.join(f'<td>{escape(c)}</td>' for c in row)}</tr>"
-        for i, row in enumerate(table.rows)
-    )
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return (
-        f'<h2>{escape(table.title)}</h2><div class="card scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>{note}"
-    )
-
-
-def _html_rescue(rescue: Rescue) -> str:
-    leak = '<span class="badge">gold value in the hint</span>' if rescue["leaks"] else ""
-    wrong = rescue["wrong_answer"] or "no answer"
-    blocks = [
-        ("Question", rescue["question"], ""),
-        (f"{rescue['student']}, cold: {wrong}", rescue["wrong_text"], "wrong"),
-        (f"Hint from {rescue['teacher']}", rescue["hint"], "hint"),
-        (f"{rescue['student']}, after the hint: {rescue['answer']}", rescue["text"], "right"),
-    ]
-    body = "".join(
-        f'<div class="{kind}"><h4>{escape(heading)}</h4><pre>{escape(text.strip())}</pre></div>'
-        for heading, text, kind in blocks
-    )
-    return (
-        f'<article class="card rescue"><h3>{escape(rescue["problem"])} <small>step {rescue["step"]}, gold '
-        f"{escape(rescue['gold'])}</small>{leak}</h3>{body}</article>"
-    )
-
-
-def _html_manifest(manifest: dict[str, Any]) -> str:
+def _made_from(manifest: Mapping[str, Any]) -> dict[str, str]:
     data = manifest.get("data") or {}
-    facts = {"seed": str(manifest.get("seed", ""))}
-    facts |= {f"peer {n}": ", ".join(str(v) for v in p.values() if v) for n, p in manifest.get("peers", {}).items()}
-    facts["data"] = str(data.get("source", "unknown"))
-    facts |= {
+    made = {"seed": str(manifest.get("seed", ""))}
+    made |= {f"peer {n}": ", ".join(str(v) for v in p.values() if v) for n, p in manifest.get("peers", {}).items()}
+    made["data"] = str(data.get("source", "unknown"))
+    made |= {
         f"{split} problems": f"{about['size']} (sha256 {about['sha256'][:12]})"
         for split, about in data.get("splits", {}).items()
     }
-    facts["versions"] = ", ".join(f"{name} {number}" for name, number in manifest.get("versions", {}).items())
-    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
-    return f'<section><h2>Made from</h2><div class="card scroll"><table class="facts">{rows}</table></div></section>'
+    made["versions"] = ", ".join(f"{name} {number}" for name, number in manifest.get("versions", {}).items())
+    return made

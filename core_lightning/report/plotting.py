@@ -60,6 +60,11 @@ class RunData:
     history: Sequence[Evaluation]
     """Evaluations in validation, oldest first."""
 
+    @property
+    def steps(self) -> list[float]:
+        """Steps counted as everywhere in the report: 1 is the first one, and 0 is before it."""
+        return [step + 1 for step in self.columns["step"]]
+
 
 def smooth(values: Sequence[float], window: int, weights: Sequence[float] | None = None) -> list[float]:
     """Centred, weighted moving average over ``window`` values that leaves NaN out; at the ends over what is there."""

@@ -62,12 +62,13 @@ def page_with(text: str) -> Tags:
         "hint",
         "answer",
         "text",
+        "teacher_text",
     )
-    rescue: Any = dict.fromkeys(fields, text) | {"step": 1, "leaks": False}
+    rescue: Any = dict.fromkeys(fields, text) | {"step": 1, "leaks": True, "flaw": text, "truncated": True}
     table = Table(text, [text], [[text]], note=text)
     run: Any = RunData(columns={"step": [1]}, peers=[text], history=[])
     manifest = {"peers": {text: {"model": text}}, "data": {"source": text}, "versions": {text: text}}
-    return Tags(render_report(text, run, [table], [], [rescue], None, manifest))
+    return Tags(render_report(text, run, [table], (), [rescue], [rescue], None, manifest, {text: text}, text, text))
 
 
 @pytest.mark.parametrize("text", HOSTILE)

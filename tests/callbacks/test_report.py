@@ -4,6 +4,7 @@ import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,10 +25,12 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.links: list[str] = []
         self.text = ""
+        self.captions = 0
         self.feed(html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+        self.captions += tag == "figcaption"
         if tag not in ("meta", "img", "source"):
             self.open.append(tag)
 
@@ -38,10 +41,11 @@ class Page(HTMLParser):
         self.text += data
 
 
-def report_of(folder: Path, team: ScriptedTeam, **settings: object) -> tuple[Page, RescueRateCallback]:
-    rescues = RescueRateCallback()
+def report_of(folder: Path, team: ScriptedTeam, **settings: object) -> tuple[Page, Any]:
+    rescues: Any = RescueRateCallback()
     callbacks = [RunFolder(), TeamPassAtKCallback(), rescues, RunReport()]
     trainer_in(folder, callbacks, **settings).fit(team, WrittenProblems(train=8, val=10))
+    rescues.trainer_steps = team.batches_done
     return Page((folder / "report.html").read_text()), rescues
 
 
@@ -53,32 +57,42 @@ def figures(folder: Path) -> set[str]:
 def test_report_of_a_pair(tmp_path: Path) -> None:
     page, rescues = report_of(tmp_path / "pair", ScriptedTeam())
     assert page.open == []
-    assert all(link.startswith("data:image/png;base64,") for link in page.links)  # nothing from outside
-    assert len(page.links) == 2 * 5
-    assert figures(tmp_path / "pair") == {"learning", "before_after", "error_overlap", "rewards", "time"}
+    pictures = [link for link in page.links if link.startswith("data:image/png;base64,")]
+    assert [link for link in page.links if link not in pictures] == ["explore.html"]  # nothing from outside
+    assert len(pictures) == 2 * len(figures(tmp_path / "pair"))
+    last = rescues.trainer_steps
+    assert figures(tmp_path / "pair") == {
+        "held_out", "before_after", "error_overlap_1_2_step0", f"error_overlap_1_2_step{last}", "solved", "rescue_rate",
+        "reward_terms", "rewards", "time",
+    }  # fmt: skip
     for part in (
         "pair",
         "Team Pass@2",
         "Seconds per step",
         "seed",
         "nano/a",
-        f"{len(rescues.rescues)} rescues in full",
+        f"{len(rescues.rescues)} rescues",
+        f"{len(rescues.failed)} hints that did not help",
+        "Machine",
     ):
         assert part in page.text
-    assert all(r["text"] in page.text for r in rescues.rescues)
+    assert rescues.failed
+    assert all(r["text"] in page.text for r in [*rescues.rescues, *rescues.failed])
+    assert page.captions == len(pictures) / 2
 
 
 @pytest.mark.parametrize("peers", [("a",), ("a", "b", "c", "d")])
 def test_two_steps_and_other_team_sizes(tmp_path: Path, peers: tuple[str, ...]) -> None:
     page, _ = report_of(tmp_path, ScriptedTeam(peers), limit_train_batches=2, max_epochs=1)
     assert page.open == []
-    assert ("error_overlap" in figures(tmp_path)) == (len(peers) > 1)
+    pairs = len(peers) * (len(peers) - 1) // 2
+    assert sum(name.startswith("error_overlap") for name in figures(tmp_path)) == 2 * pairs
 
 
 def test_without_evaluations(tmp_path: Path) -> None:
     page, _ = report_of(tmp_path, ScriptedTeam(), limit_val_batches=0, max_epochs=1)
     assert page.open == []
-    assert figures(tmp_path) == {"learning", "rewards", "time"}
+    assert figures(tmp_path) == {"solved", "rescue_rate", "reward_terms", "rewards", "time"}
 
 
 def test_text_of_models_is_escaped(tmp_path: Path) -> None:
