@@ -53,12 +53,6 @@ from core_lightning.module import CollaborativeReasoningModule, SoloReasoningMod
 from core_lightning.records import Problem
 from core_lightning.report.visible import visible
 
-#: Errors of parsing are raised, so that main() can put them in one line.
-_PARSER = {
-    "exit_on_error": False,
-    **{c: {"exit_on_error": False} for c in ("fit", "validate", "test", "predict", "preview", "ask", "export")},
-}
-
 
 class CoreCLI(LightningCLI):
     """LightningCLI with the run folder's callbacks; each has its own section in the config."""
@@ -94,7 +88,7 @@ class CoreCLI(LightningCLI):
                 check_unfinished(found, self.config.fit.trainer)
 
     def _merged(self, args: Sequence[str], folder: Path) -> list[str]:
-        at = next((i for i, argument in enumerate(args) if argument in self.subcommands()), None)
+        at = next((i for i, argument in enumerate(args) if argument in CoreCLI.subcommands()), None)
         if at is None:
             return list(args)
         return [*args[: at + 1], *one_config(args[at + 1 :], folder, accepted_settings)]
@@ -176,7 +170,8 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
     """
     args = spelled_out(args)
     set_loader("yaml", load_yaml_once, exceptions=(YAMLError,))
-    return CoreCLI(
+    cli = _for_command(args)
+    return cli(
         CollaborativeReasoningModule,
         RescueDataModule,
         trainer_class=CommandTrainer,
@@ -194,8 +189,18 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         },
         args=args,
         run=run,
-        parser_kwargs=_PARSER,
+        # Errors of parsing are raised, so that main() can put them in one line.
+        parser_kwargs={"exit_on_error": False, **{c: {"exit_on_error": False} for c in cli.subcommands()}},
     )
+
+
+def _for_command(args: ArgsType) -> type[CoreCLI]:
+    """A command line that knows the command it begins with alone: to describe all of them takes longer than to parse one."""
+    given = sys.argv[1:] if args is None else args
+    commands = CoreCLI.subcommands()
+    if not isinstance(given, list) or not given or given[0] not in commands:
+        return CoreCLI
+    return type("CoreCLI", (CoreCLI,), {"subcommands": staticmethod(lambda: {given[0]: commands[given[0]]})})
 
 
 def spelled_out(args: ArgsType) -> ArgsType:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from core_lightning.cli.main import main
+from core_lightning.report import figures
 
 ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")  # make test-gpu
 
@@ -47,6 +48,18 @@ def config(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> Callable[..
         return file
 
     return write
+
+
+@pytest.fixture
+def all_figures() -> None:
+    """For a test that looks at the report of a command."""
+
+
+@pytest.fixture(autouse=True)
+def one_figure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One figure in a report instead of ten: they take longer than the run, and have tests of their own."""
+    if "all_figures" not in request.fixturenames:
+        monkeypatch.setattr(figures, "FIGURES", {"time": figures.FIGURES["time"]})
 
 
 @pytest.fixture(autouse=True)

@@ -14,22 +14,14 @@ import yaml
 from core_lightning import PeerConfig, SoloReasoningModule, objectives
 from core_lightning.cli.error_lines import accepted_settings
 from core_lightning.cli.layers import merge, one_config
-from core_lightning.cli.main import main
 from core_lightning.objectives import DAPO, GRPO, DrGRPO, Objective
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.rewards import Correctness, Rarity, WeightedTerm, default_terms
 from core_lightning.training.settings import AdvantageSettings
+from printed_config import settings_of
 
 TASKS = ("quickstart", "nano", "gsm8k", "math", "aime", "gpqa")
 OBJECTIVES = [getattr(objectives, name) for name in ("GRPO", "GSPO", "SAPO", "DrGRPO", "DAPO", "CISPO")]
-
-
-def effective(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """The settings that a command would run with."""
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *arguments, "--print_config"])
-    assert stop.value.code == 0
-    return yaml.safe_load(capsys.readouterr().out)
 
 
 def merged(arguments: Sequence[str], folder: Path) -> dict[str, Any]:
@@ -58,17 +50,15 @@ def test_an_objective_over_a_task_brings_its_own_values(
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES[1:], ids=lambda c: c.__name__)
-def test_effective_values_are_the_class_defaults(
-    objective: type[Objective], capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = effective(["--config=configs/gsm8k.yaml", "--model.objective", objective.__name__], capsys)
+def test_effective_values_are_the_class_defaults(objective: type[Objective]) -> None:
+    settings = settings_of("--config=configs/gsm8k.yaml", "--model.objective", objective.__name__)
     init = settings["model"]["init_args"]["objective"]["init_args"]
     assert init == dataclasses.asdict(objective())
 
 
-def test_settings_after_a_switch_are_those_given(capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_after_a_switch_are_those_given() -> None:
     switches = ["--model.objective.clip_high=0.3", "--model.objective=DAPO", "--model.objective.clip_low=0.1"]
-    init = effective(["--config=configs/gsm8k.yaml", *switches], capsys)["model"]["init_args"]["objective"]["init_args"]
+    init = settings_of("--config=configs/gsm8k.yaml", *switches)["model"]["init_args"]["objective"]["init_args"]
     assert (init["clip_low"], init["clip_high"], init["beta"]) == (0.1, 0.3, 0.0)
 
 
@@ -102,7 +92,7 @@ def test_an_optimizer_of_another_class_needs_its_own_rate(config: Callable[..., 
     assert refused(*arguments).endswith("was one for torch.optim.AdamW; give --model.optimizer.lr as well")
 
 
-def test_rewards_merge_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rewards_merge_by_name(tmp_path: Path) -> None:
     switches = [
         "--model.rewards.rarity.term", "Rarity", "--model.rewards.diversity.weight=0.3", "--model.rewards.rescue=null",
         "--model.rewards.correctness.term.alpha=0.2",
@@ -113,7 +103,7 @@ def test_rewards_merge_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert rewards["rescue"] is None
         assert (rewards["diversity"]["weight"], rewards["correctness"]["term"]["init_args"]) == (0.3, {"alpha": 0.2})
         assert rewards["diversity"]["term"]["class_path"].endswith("LogDetDiversity")
-    settings = effective(["--config=configs/gsm8k.yaml", *switches], capsys)["model"]["init_args"]["rewards"]
+    settings = settings_of("--config=configs/gsm8k.yaml", *switches)["model"]["init_args"]["rewards"]
     assert settings["correctness"]["term"]["init_args"] == {"alpha": 0.2}
     assert settings["rescue"] is None
 

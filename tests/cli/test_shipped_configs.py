@@ -15,12 +15,16 @@ from safetensors.torch import load_file
 from core_lightning import PeerConfig, SoloReasoningModule, schedule
 from core_lightning.answers import Verdict, Verifier
 from core_lightning.callbacks.metrics_csv import read_metrics
+from core_lightning.cli.error_lines import accepted_settings
+from core_lightning.cli.layers import one_config
 from core_lightning.cli.main import build_cli, main
 from core_lightning.rewards import published_terms
 from core_lightning.schedule import Schedule
 from core_lightning.training.inert_terms import inert_terms
+from printed_config import settings_of
 from scripted_engine import saying
 
+TASKS = ("quickstart", "nano", "gsm8k", "math", "aime", "gpqa")
 ROWS: dict[str, dict[str, Any]] = {
     "gsm8k": {"question": "What is {i} + 1?", "answer": "It is one more.\n#### {j}"},
     "math": {"problem": "What is {i} + 1?", "solution": r"So \boxed{{{j}}}", "level": "Level 1", "type": "Algebra"},
@@ -58,6 +62,21 @@ def a_letter(prompt: str, seed: int) -> str:
 
 def right_by_the_first_letter(self: Verifier, texts: Sequence[str], *golds_and_kinds: object) -> list[Verdict]:
     return [Verdict(text, correct=bool(text) and ord(text[0]) % 2 == 0) for text in texts]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_it_parses(task: str) -> None:
+    assert "class_path" in settings_of(*configs(task, None, published=False))["model"]
+
+
+@pytest.mark.parametrize("pair", ["qwen", "reasoning", "trio"])
+def test_pair_overlay_replaces_the_peers_and_keeps_the_rest(pair: str) -> None:
+    merged = settings_of(*configs("aime", pair, published=False))
+    wanted = yaml.safe_load(Path(f"configs/pairs/{pair}.yaml").read_text())["model"]
+    assert set(merged["model"]["init_args"]["peers"]) == set(wanted["init_args"]["peers"])
+    assert merged["model"]["class_path"].endswith(wanted["class_path"])
+    assert merged["model"]["init_args"]["objective"]["init_args"]["beta"] == 0.04
+    assert merged["data"]["class_path"].endswith("AIME")
 
 
 @pytest.mark.parametrize(("task", "pair", "models"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
@@ -119,31 +138,40 @@ def value_of(term: dict[str, Any]) -> tuple[str, float | Schedule]:
 INERT = {("published",): ["diversity"]}
 
 
-@pytest.mark.parametrize("task", ["quickstart", "nano", "gsm8k", "math", "aime", "gpqa"])
+LOOKED_AT: dict[str, list[str]] = {}
+
+
+def inert_terms_of(method: str, files: list[str]) -> list[str]:
+    if method not in LOOKED_AT:
+        model = build_cli(files, run=False).model
+        LOOKED_AT[method] = inert_terms(model.rewards.terms, model.rounds, model.advantage, model.credit)
+    return LOOKED_AT[method]
+
+
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("overlay", [(), ("lean",), ("published",)])
-def test_which_reward_terms_act(task: str, overlay: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_reward_terms_act(
+    task: str, overlay: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(PeerConfig, "__post_init__", lambda self: None)
-    arguments = [f"--config=configs/{name}.yaml" for name in (task, *overlay)]
-    cli = build_cli([*arguments[:1], *arguments[1:]], run=False)
-    model = cli.model
-    found = inert_terms(model.rewards.terms, model.rounds, model.advantage, model.credit)
-    assert found == INERT.get(overlay, [])
+    files = [f"--config=configs/{name}.yaml" for name in (task, *overlay)]
+    merged, *_ = one_config(files, tmp_path, accepted_settings)
+    said = json.loads(Path(merged.removeprefix("--config=")).read_text())["model"]["init_args"]
+    # Tasks that say the same of all that is looked at are looked at once.
+    method = json.dumps([said.get(name) for name in ("rewards", "rounds", "advantage", "credit", "objective")])
+    assert inert_terms_of(method, files) == INERT.get(overlay, [])
 
 
-@pytest.mark.parametrize("task", ["quickstart", "nano", "gsm8k", "math", "aime", "gpqa"])
-def test_every_shipped_config_runs_both_rounds(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["fit", *configs(task, None, published=False), "--print_config"])
-    settings = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+@pytest.mark.parametrize("task", TASKS)
+def test_every_shipped_config_runs_both_rounds(task: str) -> None:
+    settings = settings_of(*configs(task, None, published=False))["model"]["init_args"]
     assert (settings["rounds"]["k"], settings["rounds"]["k_rescue"]) == (2, 1)
     assert settings["credit"]["mode"] == "teacher_and_rescue"
 
 
 @pytest.mark.parametrize("task", ["gsm8k", "math", "aime", "gpqa"])
-def test_a_task_has_the_projects_default_method(task: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["fit", *configs(task, None, published=False), "--print_config"])
-    settings = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+def test_a_task_has_the_projects_default_method(task: str) -> None:
+    settings = settings_of(*configs(task, None, published=False))["model"]["init_args"]
     default = SoloReasoningModule({"a": PeerConfig("nano/a")})
     for name in ("rounds", "credit", "advantage"):
         held = dataclasses.asdict(getattr(default, name))  # what is unset there, the objective has set
@@ -152,13 +180,8 @@ def test_a_task_has_the_projects_default_method(task: str, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(("task", "pair", "models"), RUNS, ids=lambda value: value if isinstance(value, str) else "")
-def test_the_overlay_makes_the_recipe_the_published_one(
-    task: str, pair: str | None, models: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", *configs(task, pair, published=True), "--print_config"])
-    assert stop.value.code == 0
-    config = yaml.safe_load(capsys.readouterr().out)
+def test_the_overlay_makes_the_recipe_the_published_one(task: str, pair: str | None, models: dict[str, str]) -> None:
+    config = settings_of(*configs(task, pair, published=True))
     settings, data = config["model"]["init_args"], config["data"]["init_args"]
     assert config["model"]["class_path"].endswith(
         "TrioReasoningModule" if len(models) == 3 else "CollaborativeReasoningModule"

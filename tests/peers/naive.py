@@ -79,13 +79,19 @@ def naive_logprobs(peer: Peer, sequence: Scored, temperature: float) -> tuple[to
 
 
 @torch.no_grad()
-def naive_sample(peer: Peer, prompt: list[int], seed: int) -> tuple[list[int], list[float]]:
-    """One completion, its whole history run through the network for every token."""
+def naive_sample(peer: Peer, prompt: list[int], seed: int, guess: Sequence[int] = ()) -> tuple[list[int], list[float]]:
+    """One completion, its whole history run through the network for every token.
+
+    A guess saves passes and changes nothing: no token sees a later one, so one pass over the guess holds the logits of
+    every history in it. From the first token that is not as guessed, every history has a pass of its own.
+    """
     settings = peer.config.generation
     ids, logprobs = list(prompt), []
     with peer.policy():
+        guessed = naive_logits(peer.network, [*prompt, *guess])[len(prompt) - 1 : -1] if guess else ()
         for step in range(settings.max_new_tokens):
-            logits = naive_logits(peer.network, ids)[-1:]
+            known = step < len(guessed) and ids[len(prompt) :] == list(guess[:step])
+            logits = guessed[step : step + 1] if known else naive_logits(peer.network, ids)[-1:]
             token, logprob = sample_tokens(logits, settings.temperature, settings.top_p, torch.tensor([seed]), step)
             ids.append(int(token))
             logprobs.append(float(logprob))

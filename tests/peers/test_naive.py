@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,13 @@ def test_another_token_is_another_token(llama_folder: Path) -> None:
         alike_until(peer, [5, 6, 7], 1, tokens, changed)
     with pytest.raises(AssertionError, match="ends where the other goes on"):
         alike_until(peer, [5, 6, 7], 1, tokens, tokens[:-1])
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_a_guess_changes_nothing(tiny_folder: Callable[[str], Path], kind: str) -> None:
+    peer, prompt = make_peer(tiny_folder(kind)), [5 + i for i in range(12)]
+    tokens, logprobs = naive_sample(peer, prompt, 1)
+    for guess in (tokens, tokens[:4], [*tokens, 7], [*tokens[:2], (tokens[2] + 1) % 90, *tokens[3:]], [9] * 20):
+        same, scores = naive_sample(peer, prompt, 1, guess)
+        until = alike_until(peer, prompt, 1, same, tokens)
+        assert scores[:until] == pytest.approx(logprobs[:until], abs=1e-4)

@@ -78,7 +78,7 @@ def test_sampling_is_the_naive_loop(peer_of: Callable[[str], Peer], kind: str, t
     seeds = seeds_of(prompts)
     for prompt, group, completions in zip(prompts, seeds, peer.sample(prompts, seeds), strict=True):
         for seed, completion in zip(group, completions, strict=True):
-            tokens, logprobs = naive_sample(peer, prompt, seed)
+            tokens, logprobs = naive_sample(peer, prompt, seed, completion.token_ids)
             same = alike_until(peer, prompt, seed, completion.token_ids, tokens)
             torch.testing.assert_close(completion.logprobs[:same], logprobs[:same], atol=2e-4, rtol=1e-4)
             assert completion.truncated == (completion.token_ids[-1] not in peer.stop_ids)
