@@ -26,9 +26,9 @@ FIT = $(PY) -m core_lightning fit --config configs/$@.yaml --trainer.default_roo
 # What CI runs: the suite, and two steps of the embedded pair.
 test: test-embedded test-suite
 
-# A worker for each core, with a thread each.
+# A worker for each core, with a thread each; none compiles what another one has compiled.
 test-suite: env
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 test-embedded: env
 	OMP_NUM_THREADS=2 $(PY) -m pytest -m embedded tests

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 
 from core_lightning.callbacks import (
     AdapterCheckpoint,
@@ -36,7 +37,7 @@ def traces(folder: Path) -> list[str]:
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     alone = fit(tmp_path / "one", 4)
-    together = fit(tmp_path / "two", 2, strategy="ddp_spawn", devices=2)
+    together = fit(tmp_path / "two", 2, strategy=DDPStrategy(start_method="forkserver"), devices=2)
     for name in ("TeamPassAtKCallback", "RescueRateCallback"):
         expected = alone[name]
         if name == "RescueRateCallback":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from core_lightning.data import DataError, RescueDataModule
 from core_lightning.data.splits import Split
@@ -148,7 +149,7 @@ def test_two_processes_share_an_epoch(tmp_path: Path) -> None:
     data = Listed({"train": made("a", 9), "val": made("b", 5)}, batch_size=2, test_fraction=0.0)
     trainer = Trainer(
         accelerator="cpu",
-        strategy="ddp_spawn",
+        strategy=DDPStrategy(start_method="forkserver"),
         devices=2,
         max_epochs=1,
         logger=False,

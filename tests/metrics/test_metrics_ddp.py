@@ -42,7 +42,7 @@ def process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
-    mp.spawn(process, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(process, args=(str(tmp_path),), nprocs=2, start_method="forkserver")
     expected = report([0, 1, 2, 3, 4])
     assert not any(isnan(value) for value in expected.values())
     for rank in range(2):
