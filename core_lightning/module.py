@@ -41,7 +41,7 @@ from core_lightning.training.checks import (
     say_what_is_inert,
 )
 from core_lightning.training.nonfinite import NonfiniteGuard
-from core_lightning.training.prediction import prediction
+from core_lightning.training.prediction import majority_as_gold, prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
@@ -83,6 +83,9 @@ class CollaborativeReasoningModule(LightningModule):
         parallel_peers: Peers sample and learn at the same time: when they are on different devices (``auto``), ``always``
             (on a processor it is divided among them), or ``never``.
         eval_samples: Cold traces per peer and problem in validation and test.
+        eval_greedy: One more trace of every peer there, of its likeliest tokens, for ``<peer>/greedy_pass_at_1``.
+        eval_rescue: A rescue round there, too, with hints from traces known to be right: what the team's answers are
+            without and with it. It costs up to a second sampling of the problems that some peer failed.
         seed: Seed of sampling and adapter initialisation; unset, the one ``seed_everything`` was given. Every trace has a
             stream of its own.
         max_nonfinite: Stop after so many steps in a row with a loss or gradient that is not finite.
@@ -113,6 +116,8 @@ class CollaborativeReasoningModule(LightningModule):
         share_base: bool = False,
         parallel_peers: Parallel = "auto",
         eval_samples: int = 4,
+        eval_greedy: bool = False,
+        eval_rescue: bool = False,
         seed: int | None = None,
         max_nonfinite: int = 3,
         answer_timeout: float = 1.0,
@@ -140,6 +145,9 @@ class CollaborativeReasoningModule(LightningModule):
         self.share_base = share_base
         self.parallel_peers = parallel_peers
         self.eval_samples = eval_samples
+        self.eval_greedy = eval_greedy
+        self.eval_rescue = eval_rescue
+        self.predict_rescue = False
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
         self.max_nonfinite = max_nonfinite
         check_team(self.peer_configs, self.min_peers, self.max_peers, type(self).__name__)
@@ -364,7 +372,14 @@ class CollaborativeReasoningModule(LightningModule):
 
     def validation_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:  # type: ignore[override]
         """Cold traces of held-out problems; callbacks compute the metrics. The same noise every time it is called."""
-        return self.team.cold([p for p in batch if self.fits(p)], self.eval_samples, (self.seed, "eval"))
+        key = (self.seed, "eval")
+        groups = self.team.cold([p for p in batch if self.fits(p)], self.eval_samples, key)
+        if self.eval_greedy:
+            self.team.greedy(groups, key)
+        if self.eval_rescue:
+            passes = find_callback(self.trainer, TeamPassAtKCallback)
+            self.team.rescue_failed(groups, passes.k if passes is not None else self.rounds.k, key)
+        return groups
 
     def test_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[Group]:  # type: ignore[override]
         """As in validation, on the test split."""
@@ -372,7 +387,21 @@ class CollaborativeReasoningModule(LightningModule):
 
     def predict_step(self, batch: list[Problem], batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
         """Answers of every peer to every problem, and the team's majority, as plain data."""
-        return [prediction(group) for group in self.validation_step(batch, batch_idx)]
+        key = (self.seed, "eval")
+        groups = self.team.cold([p for p in batch if self.fits(p)], self.eval_samples, key)
+        if not self.predict_rescue:
+            return [prediction(group) for group in groups]
+        told = [prediction(group) for group in groups]
+        for group, found in zip(groups, told, strict=True):
+            judged = group if group.problem.answer else majority_as_gold(group)
+            if judged is None:
+                found["rescues"] = []
+                continue
+            if judged is not group:
+                self.team.judge_again(judged)
+            self.team.rescue_failed([judged], self.eval_samples, key)
+            found["rescues"] = prediction(judged, rescued=True)["rescues"]
+        return told
 
     # --- logging ------------------------------------------------------------------------------------------------------
 

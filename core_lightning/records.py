@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 AnswerKind = Literal["number", "math", "choice", "text", "auto"]
-Round = Literal["cold", "rescue"]
+Round = Literal["cold", "rescue", "greedy"]
+"""The two rounds of the method; ``greedy`` is an evaluation's extra trace of the likeliest tokens."""
 
 
 @dataclass(frozen=True, slots=True)

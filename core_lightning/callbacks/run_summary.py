@@ -22,6 +22,7 @@ from core_lightning.report.tables import (
     rescue_rates_table,
     rescues_table,
     to_rich,
+    with_rescue_table,
 )
 
 
@@ -80,6 +81,8 @@ def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: 
     evaluations = find_callback(trainer, TeamPassAtKCallback)
     if evaluations is not None and (ends := first_and_last(evaluations.history)):
         yield before_after_table(*ends)
+        if "rescue_rate" in ends[1]["values"]:
+            yield with_rescue_table(ends[1])
     counts = find_callback(trainer, RescueRateCallback)
     if counts is not None and any(counts.hinted.values()):
         yield rescue_rates_table(counts.figures(), counts.hinted, counts.rescued, counts.faithful)

@@ -114,7 +114,8 @@ class TeamPassAtKCallback(Callback):
     ) -> None:
         """Reduce the groups of a batch to their counts."""
         groups: list[Group] = outputs
-        self._scores += [score_problem(g, list(pl_module.peer_configs), self.k) for g in groups]
+        rescue = bool(getattr(pl_module, "eval_rescue", False))
+        self._scores += [score_problem(g, list(pl_module.peer_configs), self.k, rescue) for g in groups]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Compute, keep and log the figures over all ranks."""

@@ -203,6 +203,11 @@ def _for_command(args: ArgsType) -> type[CoreCLI]:
     return type("CoreCLI", (CoreCLI,), {"subcommands": staticmethod(lambda: {given[0]: commands[given[0]]})})
 
 
+_YES_OR_NO = (["true"], ["false"])
+#: Switches that may stand without a value.
+_FLAGS = {"ask": ("--rescue", "--texts"), "export": ("--merge", "--private")}
+
+
 def spelled_out(args: ArgsType) -> ArgsType:
     """Arguments with ``ask "..."``, ``--run FOLDER`` and the switches of ``export`` in their long form.
 
@@ -223,7 +228,7 @@ def spelled_out(args: ArgsType) -> ArgsType:
             run = given[i].removeprefix("--run=")
         elif given[0] == "ask" and i == 1 and not given[i].startswith("-"):
             rest.append(f"--question={given[i]}")
-        elif given[0] == "export" and given[i] in ("--merge", "--private"):
+        elif given[i] in _FLAGS.get(given[0], ()) and given[i + 1 : i + 2] not in _YES_OR_NO:
             rest.append(f"{given[i]}=true")
         else:
             rest.append(given[i])

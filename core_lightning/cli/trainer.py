@@ -12,7 +12,7 @@ from core_lightning.cli.preview import CoreTrainer
 from core_lightning.data import ProblemLoader
 from core_lightning.peers.merging import MergedType
 from core_lightning.records import AnswerKind, Problem
-from core_lightning.report.answers import told
+from core_lightning.report.answers import told, told_rescues
 
 
 class OneQuestion(LightningDataModule):
@@ -42,6 +42,7 @@ class CommandTrainer(CoreTrainer):
         answer: str | None = None,
         kind: AnswerKind = "auto",
         texts: bool = False,
+        rescue: bool = False,
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
     ) -> None:
@@ -54,10 +55,14 @@ class CommandTrainer(CoreTrainer):
             answer: Its gold answer, if it is known.
             kind: How the answers are read.
             texts: Print whole completions as well.
+            rescue: Peers that all failed try again with a hint of a peer that did not. Without a gold answer the
+                majority's takes its place: who never gave it is shown a derivation that led to it.
             ckpt_path: A checkpoint of the team; without one the peers answer as they are before training.
             weights_only: As in ``predict``: a run's config names it.
         """
         data = OneQuestion(Problem("question", question, answer or "", kind))
+        module: Any = model
+        module.predict_rescue = rescue
         batches: Any = self.predict(model, datamodule=data, ckpt_path=ckpt_path, weights_only=weights_only)
         (found,) = batches[0] or [None]
         if found is None:
@@ -69,6 +74,8 @@ class CommandTrainer(CoreTrainer):
                 for text in completions:
                     print(f"--- {peer}\n{text.strip()}")
         print(told(found))
+        if rescue:
+            print(told_rescues(found))
 
     def export(
         self,

@@ -175,6 +175,33 @@ def cold_round(
     return groups
 
 
+GREEDY = 1e-6
+"""Temperature at which a sampler takes the likeliest token."""
+
+
+def greedy_round(
+    groups: Sequence[Group],
+    peers: Mapping[str, RolloutPeer],
+    prompts: PromptSettings,
+    verify: Verify,
+    *,
+    seed: Sequence[object],
+    for_each: Callable[..., list] = in_turn,
+) -> None:
+    """Every peer adds one trace of its likeliest tokens to every group, from the plain prompt; for evaluation only."""
+    problems = [g.problem for g in groups]
+
+    def sample(peer: RolloutPeer) -> list[list[Trace]]:
+        encoded = [peer.encode(prompts.render(p)) for p in problems]
+        hints = [None] * len(problems)
+        return _sample(peer, "greedy", problems, encoded, hints, 1, seed, temperature=GREEDY, top_p=1.0)
+
+    for traces in for_each(sample, list(peers.values())):
+        for group, own in zip(groups, traces, strict=True):
+            group.add(own)
+    _judge(groups, "greedy", verify)
+
+
 @dataclass(frozen=True)
 class Rescue:
     """One student's second attempt at one problem; without a hint when ``students: all`` drew none."""

@@ -24,3 +24,26 @@ def told(prediction: Mapping[str, Any]) -> str:
     if prediction["gold"] is not None:
         lines[-1] += f", gold {prediction['gold']}"
     return "\n".join(lines)
+
+
+def told_rescues(prediction: Mapping[str, Any]) -> str:
+    """Who tried again, with which hint, and what came of it.
+
+    >>> rescue = {"peer": "b", "teacher": "a", "hint": "1 + 1", "text": "1 + 1 = 2", "answer": "2", "correct": True}
+    >>> print(told_rescues({"rescues": [rescue | {"flaw": None}]}))
+      b again, with a hint of a: 1 + 1
+        1 + 1 = 2
+        answer: 2, rescued
+    """
+    if not prediction.get("rescues"):
+        return "  nobody was rescued: every peer has the answer, or none has a derivation of it to show"
+    lines = []
+    for rescue in prediction["rescues"]:
+        outcome = "rescued" if rescue["correct"] else "not rescued"
+        flaw = f", not faithfully: {rescue['flaw']}" if rescue["flaw"] else ""
+        lines.append(
+            f"  {rescue['peer']} again, with a hint of {rescue['teacher']}: {' '.join(rescue['hint'].split())}"
+        )
+        lines.append(f"    {' '.join(rescue['text'].split())}")
+        lines.append(f"    answer: {rescue['answer'] or 'none'}, {outcome}{flaw}")
+    return "\n".join(lines)

@@ -25,6 +25,7 @@ from core_lightning.metrics import (
     team_pass_at_k,
 )
 from core_lightning.records import Group, Trace
+from core_lightning.report.rescue_score import RescueScore, rescue_columns, score_rescue
 
 RESAMPLES = 1000
 
@@ -70,10 +71,21 @@ class ProblemScore:
     accepted: float
     agreed: float
     labels: dict[str, str] = field(default_factory=dict)
+    greedy: list[float] | None = None
+    """Whether each peer's likeliest trace is correct, where one was sampled."""
+    rescue: RescueScore | None = None
+    """The same problem without and with a rescue round, where there was one."""
 
 
-def score_problem(group: Group, peers: Sequence[str], k: int) -> ProblemScore:
-    """Reduce one group to its counts; votes are taken among the first ``k`` cold traces of each peer."""
+def score_problem(group: Group, peers: Sequence[str], k: int, rescue: bool = False) -> ProblemScore:
+    """Reduce one group to its counts; votes are taken among the first ``k`` cold traces of each peer.
+
+    Args:
+        group: All traces of a problem.
+        peers: Names.
+        k: Samples allowed to each peer.
+        rescue: The evaluation has a rescue round; whether this problem had a use for it or not.
+    """
     kind = infer_kind(group.problem.answer) if group.problem.kind == "auto" else group.problem.kind
     cold = [group.of(peer, "cold") for peer in peers]
 
@@ -95,6 +107,8 @@ def score_problem(group: Group, peers: Sequence[str], k: int) -> ProblemScore:
         accepted=accepted,
         agreed=agreed,
         labels={"source": group.problem.source, **group.problem.metadata},
+        greedy=[float(group.solved(p, "greedy")) for p in peers] if group.of(round="greedy") else None,
+        rescue=score_rescue(group, peers, k, candidate) if rescue else None,
     )
 
 
@@ -105,7 +119,9 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
     samples than that), ``completion_tokens``, ``truncated`` and ``no_answer``; for the team ``team_pass_at_<k>``,
     ``majority_vote``, ``all_fail``, and the chance levels of 1, k and M*k blind guesses, ``chance_pass_at_<n>``. With
     two peers or more also ``equal_budget`` (the best single peer at M*k), ``collaboration_gain``,
-    ``agreement_accuracy``, ``agreement_coverage`` and ``phi``.
+    ``agreement_accuracy``, ``agreement_coverage`` and ``phi``. Where it was sampled, ``<peer>/greedy_pass_at_1``; where
+    there was a rescue round, ``without_rescue/...`` and ``with_rescue/...`` (:mod:`core_lightning.report.rescue_score`),
+    ``rescue_rate``, ``faithful_rescue_rate`` and ``hinted_pairs``.
 
     Args:
         scores: Problems, each once.
@@ -126,6 +142,9 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
         for name in ("tokens", "truncated", "no_answer"):
             key = "completion_tokens" if name == "tokens" else name
             columns[f"{peer}/{key}"] = torch.tensor([getattr(s, name)[i] for s in scores], dtype=torch.float64)
+        if all(s.greedy is not None for s in scores):
+            known = [s.greedy[i] for s in scores if s.greedy is not None]
+            columns[f"{peer}/greedy_pass_at_1"] = torch.tensor(known, dtype=torch.float64)
     team = team_pass_at_k(n, c, k)
     columns[f"team_pass_at_{k}"] = team
     columns["majority_vote"] = torch.tensor([s.vote for s in scores], dtype=torch.float64)
@@ -149,6 +168,21 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
         values["agreement_accuracy"] = Figure(value=float(agreed.sum() / accepted.sum()), low=low, high=high)
         values["agreement_coverage"] = mean_figure(accepted)
         values["phi"] = _phi(c == 0)
+    if len(peers) > 1 and all(s.rescue is not None for s in scores):
+        rescues = [s.rescue for s in scores if s.rescue is not None]
+        for name, column in rescue_columns(rescues, peers).items():
+            columns[name] = column
+            values[name] = mean_figure(column)
+        for when in ("without_rescue", "with_rescue"):
+            sides = [getattr(r, when) for r in rescues]
+            accepted = torch.tensor([s.accepted for s in sides], dtype=torch.float64)
+            agreed = torch.tensor([s.agreed for s in sides], dtype=torch.float64)
+            low, high = share_interval(agreed, accepted)
+            values[f"{when}/agreement_accuracy"] = Figure(
+                value=float(agreed.sum() / accepted.sum()), low=low, high=high
+            )
+            values[f"{when}/phi"] = _phi(torch.tensor([s.solved for s in sides]) == 0)
+        values |= rescue_rate_figures(rescues)
     return Evaluation(
         step=step,
         stage=stage,
@@ -159,6 +193,20 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
             name: [s.labels.get(name, "") for s in scores] for name in dict.fromkeys(chain(*(s.labels for s in scores)))
         },
     )
+
+
+def rescue_rate_figures(rescues: Sequence[RescueScore]) -> dict[str, Figure]:
+    """Shares of the hinted pairs that were rescued, and faithfully rescued; and how many pairs of a problem were hinted."""
+    hinted, rescued, faithful = (
+        torch.tensor([float(getattr(r, name)) for r in rescues], dtype=torch.float64)
+        for name in ("hinted", "rescued", "faithful")
+    )
+    figures = {}
+    for name, part in (("rescue_rate", rescued), ("faithful_rescue_rate", faithful)):
+        low, high = share_interval(part, hinted)
+        figures[name] = Figure(value=float(part.sum() / hinted.sum()), low=low, high=high)
+    total = float(hinted.sum())
+    return figures | {"hinted_pairs": Figure(value=total, low=total, high=total)}
 
 
 def mean_figure(column: Tensor, paired: bool = False) -> Figure:

@@ -78,6 +78,8 @@ def before_after_table(before: Evaluation, after: Evaluation) -> Table:
         rows += [
             (f"{peer}  Pass@{s}", f"{peer}/pass_at_{s}", f"chance_pass_at_{s}", own) for s in dict.fromkeys((1, k))
         ]
+        if f"{peer}/greedy_pass_at_1" in values.keys() & before["values"].keys():
+            rows.append((f"{peer}  greedy", f"{peer}/greedy_pass_at_1", "chance_pass_at_1", ""))
     if team:
         rows += [
             (f"Team Pass@{k}", f"team_pass_at_{k}", f"chance_pass_at_{budget}", "equal_budget"),
@@ -113,9 +115,41 @@ def before_after_table(before: Evaluation, after: Evaluation) -> Table:
 def evaluation_tables(evaluation: Evaluation) -> Iterator[Table]:
     """The figures of one evaluation, and the same by source, subject, level, ... where there are several."""
     yield before_after_table(evaluation, evaluation)
+    if "rescue_rate" in evaluation["values"]:
+        yield with_rescue_table(evaluation)
     for name, labels in evaluation.get("labels", {}).items():
         if 1 < len(set(labels)) <= KINDS:
             yield by_kind_table(evaluation, name)
+
+
+def with_rescue_table(evaluation: Evaluation) -> Table:
+    """The team's answers without and with a rescue round, and the paired change; of an evaluation that had one."""
+    values, peers, k = evaluation["values"], peer_names(evaluation), sampled_k(evaluation)
+    labels = {f"{peer}/solved": f"{peer}  solved in {k}" for peer in peers}
+    labels |= {"majority_vote": "Majority vote", "agreement_accuracy": "Agreement gate, accuracy"}
+    labels |= {"agreement_coverage": "Agreement gate, coverage"}
+    rows = []
+    for name, label in labels.items():
+        before, after = f"without_rescue/{name}", f"with_rescue/{name}"
+        if before in evaluation["per_problem"]:
+            old, new = (torch.tensor(evaluation["per_problem"][n], dtype=torch.float64) for n in (before, after))
+            change = mean_figure(new - old, paired=True)
+        else:
+            change = Figure(value=values[after]["value"] - values[before]["value"], low=math.nan, high=math.nan)
+        rows.append([label, *(with_interval(values[n]) for n in (before, after)), with_interval(change, sign=True)])
+    hinted, phi = (
+        int(values["hinted_pairs"]["value"]),
+        [values[f"{w}_rescue/phi"]["value"] for w in ("without", "with")],
+    )
+    note = (
+        f"{hinted} pairs of a problem and a peer that failed it saw a hint from a peer's trace known to be right: rescued "
+        f"{with_interval(values['rescue_rate'])}, faithfully {with_interval(values['faithful_rescue_rate'])}. "
+        f"Knowing what is right takes the gold answer. Team Pass@{k} cannot change: a rescue needs a peer that solved the "
+        "problem."
+    )
+    if all(map(math.isfinite, phi)):
+        note += f" Correlation of failures (phi): {phi[0]:.2f} without, {phi[1]:.2f} with."
+    return Table("Without and with a rescue round, percent", ["", "without", "with", "change"], rows, note)
 
 
 def by_kind_table(evaluation: Evaluation, name: str) -> Table:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from core_lightning.answers import canonical_answer, infer_kind
 from core_lightning.records import AnswerKind, Group
 
 
-def prediction(group: Group) -> dict[str, Any]:
+def prediction(group: Group, rescued: bool = False) -> dict[str, Any]:
     """Every peer's answers to one problem and the majority among them.
+
+    Args:
+        group: All traces of the problem.
+        rescued: There was a rescue round, so tell of it.
 
     The majority needs no gold answer; ties go to the answer given first. ``agreement`` is the share of all samples that
     gave it. Where gold is unknown, so is what is correct: null.
@@ -40,5 +45,31 @@ def prediction(group: Group) -> dict[str, Any]:
         else (False if known else None),
         "answers": {peer: [t.answer for t in group.of(peer, "cold")] for peer in group.peers()},
         "correct": {peer: [t.correct for t in group.of(peer, "cold")] if known else None for peer in group.peers()},
+        **({"rescues": _rescues(group)} if rescued else {}),
         "texts": {peer: [t.text for t in group.of(peer, "cold")] for peer in group.peers()},
     }
+
+
+def majority_as_gold(group: Group) -> Group | None:
+    """The same cold traces under a problem whose gold answer is the majority's; None where no trace has an answer."""
+    majority = prediction(group)["majority"]
+    if majority is None:
+        return None
+    kind: AnswerKind = infer_kind(majority) if group.problem.kind == "auto" else group.problem.kind
+    return Group(replace(group.problem, answer=majority, kind=kind), group.of(round="cold"))
+
+
+def _rescues(group: Group) -> list[dict[str, Any]]:
+    return [
+        {
+            "peer": t.peer,
+            "teacher": t.hint.teacher,
+            "hint": t.hint.text,
+            "text": t.text,
+            "answer": t.answer,
+            "correct": t.correct,
+            "flaw": t.flaw,
+        }
+        for t in group.of(round="rescue")
+        if t.hint is not None
+    ]

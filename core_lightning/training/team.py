@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from core_lightning.peers.sampling.choice import check_engine
 from core_lightning.peers.self_test import load_peer
 from core_lightning.protocol.credit import TEACHER_MODES, CreditSettings
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import RoundSettings, cold_round, plan_rescues, rescue_round
+from core_lightning.protocol.rounds import RoundSettings, cold_round, greedy_round, plan_rescues, rescue_round
 from core_lightning.protocol.teachers import rank_teachers
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
@@ -113,6 +114,31 @@ class Team:
             problems, self.peers, self.prompts, self.verify, k=k, seed=seed, for_each=self._for_each("sample")
         )
 
+    def greedy(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
+        """Add every peer's likeliest trace, for an evaluation."""
+        greedy_round(groups, self.peers, self.prompts, self.verify, seed=seed, for_each=self._for_each("sample"))
+
+    def judge_again(self, group: Group) -> None:
+        """Judge the traces of a group by the gold answer that its problem has now."""
+        verdicts = self.verify([t.text for t in group], [group.problem] * len(group))
+        for trace, (answer, correct) in zip(group, verdicts, strict=True):
+            trace.answer, trace.correct = answer, correct
+
+    def rescue_failed(self, groups: Sequence[Group], k: int, seed: Sequence[object]) -> None:
+        """Add a rescue round to an evaluation: for peers whose first ``k`` cold traces failed while another's did not.
+
+        Args:
+            groups: After the cold round.
+            k: Traces of each peer that count.
+            seed: Key of its randomness.
+        """
+        settings = replace(self.rounds, k_rescue=max(1, self.rounds.k_rescue), students="failed", hint_probability=1.0)
+        first = [Group(g.problem, [t for t in g.of(round="cold") if t.index < k]) for g in groups]
+        rank_teachers(first, self.peers, self.prompts, settings, seed=seed, for_each=self._for_each("rescue"))
+        self._rescue(first, seed, settings)
+        for group, part in zip(groups, first, strict=True):
+            group.add(part.of(round="rescue"))
+
     def verify(self, texts: Sequence[str], problems: Sequence[Problem]) -> list[tuple[str | None, bool]]:
         """Answer and correctness of each completion; of a question without a gold answer nothing is correct."""
         with self.watch("verify"):
@@ -126,23 +152,23 @@ class Team:
                 for i, (text, problem) in enumerate(zip(texts, problems, strict=True))
             ]
 
-    def _rescue(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
-        settings = self.rounds
+    def _rescue(self, groups: Sequence[Group], seed: Sequence[object], settings: RoundSettings | None = None) -> None:
+        settings = settings or self.rounds
         first = settings.hint_fraction if settings.progressive else None
         plan = plan_rescues(groups, self.peers, self.prompts, settings, seed=seed, fraction=first)
-        self._attempt(plan, seed)
+        self._attempt(plan, seed, settings)
         if settings.progressive:
             missed = {(id(r.group), r.student) for r in plan if r.hint and not r.group.solved(r.student, "rescue")}
             again = plan_rescues(groups, self.peers, self.prompts, settings, seed=seed, fraction=1.0)
-            self._attempt([r for r in again if (id(r.group), r.student) in missed], seed)
+            self._attempt([r for r in again if (id(r.group), r.student) in missed], seed, settings)
 
-    def _attempt(self, plan: Sequence, seed: Sequence[object]) -> None:
+    def _attempt(self, plan: Sequence, seed: Sequence[object], settings: RoundSettings) -> None:
         rescue_round(
             plan,
             self.peers,
             self.prompts,
             self.verify,
-            self.rounds,
+            settings,
             seed=seed,
             faithful=self.credit.faithful,
             for_each=self._for_each("rescue"),

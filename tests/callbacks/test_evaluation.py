@@ -11,6 +11,7 @@ import pytest
 
 from core_lightning.protocol import Group
 from core_lightning.report.evaluation import difference, evaluate, score_problem
+from core_lightning.report.tables import before_after_table, with_rescue_table
 from scripted_team import group_of, problem, trace
 
 PEERS, N, K = ("a", "b"), 4, 2
@@ -121,3 +122,47 @@ def test_change_is_paired_over_the_same_problems_only() -> None:
     other = difference(before, evaluated(random_groups(39)), "a/pass_at_1")
     assert math.isfinite(other["value"])
     assert math.isnan(other["low"])
+
+
+def test_without_and_with_a_rescue_round() -> None:
+    """Three problems by hand: b rescued on the first, not on the second, without need on the third."""
+    groups = [
+        group_of(problem(1), {"a": [True, True, True], "b": [False, False, True]}, {"b": [True]}),
+        group_of(problem(2), {"a": [True, False, False], "b": [False, False, False]}, {"b": [False]}),
+        group_of(problem(3), {"a": [False, False, False], "b": [False, False, False]}),
+    ]
+    groups[0].of("b", "rescue")[0].flaw = "unlikely token (0.01)"
+    result = evaluate([score_problem(g, PEERS, 2, rescue=True) for g in groups], PEERS, 2, 0, "val")
+    values = {name: figure["value"] for name, figure in result["values"].items()}
+    assert values["without_rescue/a/solved"] == values["with_rescue/a/solved"] == pytest.approx(2 / 3)
+    assert values["without_rescue/b/solved"] == 0  # its third sample does not count
+    assert values["with_rescue/b/solved"] == pytest.approx(1 / 3)
+    # Cold votes of the first problem: two for gold, one each for -1 and -2; of the second gold, -2 from a, -1 and -2 from b.
+    assert result["per_problem"]["without_rescue/majority_vote"] == [1.0, 0.0, 0.0]
+    # With: three for gold; then gold, -2 and -9, a tie of three.
+    assert result["per_problem"]["with_rescue/majority_vote"] == pytest.approx([1.0, 1 / 3, 0.0])
+    assert values["hinted_pairs"] == 2
+    assert (values["rescue_rate"], values["faithful_rescue_rate"]) == (0.5, 0.0)
+    # Agreement on the first problem with the rescue only; on the third a and b give the same wrong answers.
+    assert result["per_problem"]["without_rescue/agreement_coverage"][0] == 0
+    assert result["per_problem"]["with_rescue/agreement_coverage"][0] == 1
+    table = with_rescue_table(result)
+    row = {r[0]: r[1:] for r in table.rows}["b  solved in 2"]
+    assert row[0].startswith("0.0 [")
+    assert row[1].startswith("33.3 [")
+    assert row[2].startswith("+33.3 [")
+    assert "2 pairs" in table.note
+    assert not any("rescue" in name for name in evaluated(groups)["values"])
+
+
+def test_greedy_pass_at_1() -> None:
+    groups = random_groups(4)
+    for i, group in enumerate(groups):
+        group.add([trace("a", "greedy", 0, i < 3, "1"), trace("b", "greedy", 0, i < 1, "1")])
+    result = evaluated(groups)
+    assert result["values"]["a/greedy_pass_at_1"]["value"] == 0.75
+    assert result["values"]["b/greedy_pass_at_1"]["value"] == 0.25
+    plain = evaluated(random_groups(4))
+    assert result["values"]["a/pass_at_1"] == plain["values"]["a/pass_at_1"]  # the samples are what they were
+    assert "a  greedy" in [r[0] for r in before_after_table(result, result).rows]
+    assert "a  greedy" not in [r[0] for r in before_after_table(plain, result).rows]

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.protocol.rounds import GREEDY, RoundSettings
 from core_lightning.records import Group
 from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel, WeightedTerm
 from core_lightning.rewards.term import RewardContext, RewardTerm
@@ -165,3 +165,38 @@ def test_peers_on_different_devices_work_at_the_same_time(parallel: str) -> None
     lanes = {"auto": 2, "always": 4, "never": 1}[parallel]
     assert len(set(threads.values())) == lanes
     assert (threads["a"] == threads["c"]) == (parallel != "always")
+
+
+def test_a_rescue_round_of_an_evaluation_counts_the_first_traces() -> None:
+    """Peer b's third cold trace is right, but only two count; its rescue is judged, and so is its faithfulness."""
+    said = iter(["#### 8", "#### 9", DERIVATION])
+    wrong_step = "4 + 4 = 7\n#### 7"
+    peers = {
+        "a": ScriptedPeer("a", always(DERIVATION)),
+        "b": ScriptedPeer("b", lambda q, hinted, s: wrong_step if hinted else next(said)),
+    }
+    team = make_team(peers, RoundSettings(k_rescue=0))
+    groups = team.cold([problem()], 3, (0, "eval"))
+    team.rescue_failed(groups, 2, (0, "eval"))
+    (group,) = groups
+    (rescue,) = group.of(round="rescue")
+    assert (rescue.peer, rescue.correct) == ("b", True)
+    assert rescue.hint is not None
+    assert rescue.hint.teacher == "a"
+    assert "false equation" in str(rescue.flaw)
+    assert len(group.of(round="cold")) == 6
+    peers["b"].script = always(DERIVATION)
+    everyone = team.cold([problem()], 2, (0, "eval"))
+    team.rescue_failed(everyone, 2, (0, "eval"))
+    assert everyone[0].of(round="rescue") == []
+
+
+def test_the_greedy_trace_is_beside_the_rounds() -> None:
+    peers = {n: ScriptedPeer(n, always(text)) for n, text in (("a", DERIVATION), ("b", "#### 8"))}
+    team = make_team(peers, RoundSettings())
+    (group,) = groups = team.cold([problem()], 2, (0, "eval"))
+    team.greedy(groups, (0, "eval"))
+    assert [(t.peer, t.correct) for t in group.of(round="greedy")] == [("a", True), ("b", False)]
+    assert len(group.of(round="cold")) == 4
+    for peer in peers.values():
+        assert peer.heat[-1] == (GREEDY, 1.0)
