@@ -18,6 +18,7 @@ from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.choice import check_engine
 from core_lightning.peers.self_test import load_peer
+from core_lightning.peers.sources import PeerSourceError
 from core_lightning.protocol.credit import TEACHER_MODES, CreditSettings
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import RoundSettings, cold_round, greedy_round, plan_rescues, rescue_round
@@ -32,7 +33,18 @@ Parallel = Literal["auto", "always", "never"]
 
 
 def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_base: bool) -> nn.ModuleDict:
-    """Load every peer; with ``share_base`` peers of the same model, quantization and device use one copy of it."""
+    """Load every peer; with ``share_base`` peers of the same model, quantization and device use one copy of it.
+
+    Raises:
+        PeerSourceError: A model cannot be loaded or used, or its device is Apple's MPS.
+    """
+    for name, config in configs.items():
+        place = device.type if config.device == "auto" else config.device
+        if place.startswith("mps"):
+            raise PeerSourceError(
+                f"peer {name!r} would run on Apple's MPS, which has no float64, and the sampler draws in float64; set "
+                "trainer.accelerator (or the peer's device) to cpu"
+            )
     peers = nn.ModuleDict()
     bases: dict[tuple[str, ...], Peer] = {}
     for name, config in configs.items():
