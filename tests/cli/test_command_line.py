@@ -20,7 +20,10 @@ def test_fit_leaves_a_run_folder_and_refuses_to_overwrite_it(
     file = config()
     main(["fit", f"--config={file}", "--model.peers.a.lora.r=8"])
     run = tmp_path / "run"
-    assert len(list((run / "figures").glob("*.png"))) == 10  # five, each on light and on dark
+    drawn = {picture.stem for picture in (run / "figures").glob("*.png")}
+    figures = {name for name in drawn if not name.endswith("-dark")}
+    assert {f"{name}-dark" for name in figures} == drawn - figures  # each on light and on dark
+    assert {"held_out", "before_after", "solved", "reward_terms", "rewards", "time"} <= figures
     for name in ("config.yaml", "manifest.json", "metrics.csv", "traces.jsonl", "report.html", "checkpoints/last.ckpt"):
         assert (run / name).is_file(), name
     assert json.loads((run / "adapters/a/adapter_config.json").read_text())["r"] == 8
