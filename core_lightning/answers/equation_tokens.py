@@ -155,7 +155,7 @@ def _single(text: str, position: int, spaced: bool) -> Token:
 
 def _joined_lines(tokens: list[Token]) -> list[Token]:
     r"""Without the line ends that an equation runs over: "3 + 4 \\\\ &= 7"."""
-    following = [token.kind for token in tokens[1:]] + ["b"]
+    following = [*(token.kind for token in tokens[1:]), *("b" for _ in tokens[:1])]
     return [
         token
         for token, kind in zip(tokens, following, strict=True)

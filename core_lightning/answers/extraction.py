@@ -37,6 +37,8 @@ MAX_ANSWER_CHARS = 2_000
 """A statement longer than this is no answer."""
 MAX_LINE_CHARS = 300
 """A longer last line is a ramble, not a bare answer."""
+MAX_NESTED = 4
+"""Statements within statements; with more of them nobody says what the answer is."""
 
 _CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>")  # GSM8K's calculator marks
 _LETTER_LINE = re.compile(
@@ -86,8 +88,8 @@ def extract_answer(completion: str, kind: AnswerKind = "auto", opened: bool = Fa
     return None if answer is AMBIGUOUS else answer
 
 
-def _read(statement: Statement, kind: AnswerKind) -> Reading:
-    """Answer of one statement; None when it states nothing of this kind."""
+def _read(statement: Statement, kind: AnswerKind, depth: int = 0) -> Reading:
+    """Answer of one statement; None when it states nothing of this kind. ``depth``: statements around it."""
     prose = statement.form == "phrase"
     content = statement.content
     if statement.form == "hash" and kind != "text" and is_heading(content):
@@ -95,8 +97,12 @@ def _read(statement: Statement, kind: AnswerKind) -> Reading:
     if len(content) > MAX_ANSWER_CHARS:
         return AMBIGUOUS
     while len(inner := find_statements(content)) == 1 and inner[0].closed:  # <answer>The answer is 7</answer>
+        depth += 1
         front = Statement("phrase", 0, inner[0].start, _CONNECTORS.sub(" ", content[: inner[0].start]).strip(" ,;"))
-        if statement.form in ("phrase", "hash") and _differ(_read(front, kind), _read(inner[0], kind)):
+        # Every level is read twice, so the time doubles with each.
+        if depth > MAX_NESTED or (
+            statement.form in ("phrase", "hash") and _differ(_read(front, kind, depth), _read(inner[0], kind, depth))
+        ):
             return AMBIGUOUS  # the answer is 5 and the answer is 6
         content, prose = inner[0].content, prose or inner[0].form == "phrase"
     match kind:
