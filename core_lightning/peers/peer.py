@@ -11,8 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from core_lightning.answers import strip_think
 from core_lightning.peers.adapters import adapter_name, add_adapter, describe, reference_name
+from core_lightning.peers.completion_texts import CompletionTexts
 from core_lightning.peers.compute.adapter_layers import merge_nodes
 from core_lightning.peers.compute.architecture import backbone_of, why_not
 from core_lightning.peers.compute.attention import leave_to_library
@@ -31,7 +31,6 @@ from core_lightning.peers.loading import (
     load_tokenizer,
     resolve,
     stop_token_ids,
-    turn_end_id,
 )
 from core_lightning.peers.sampling.choice import make_engine
 from core_lightning.peers.sampling.drawing import NotFiniteError
@@ -92,9 +91,6 @@ class Peer(nn.Module):
             raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
         self._modal = self._modal_layers()
         self.stop_ids = stop_token_ids(self.tokenizer, model)
-        special = {i: token.content for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        # Some models mark their think blocks with special tokens; without these a block would read as the answer.
-        self._unwritten = self.stop_ids | {i for i, mark in special.items() if strip_think(mark) == mark}
         self.head = LogitHead.of(model)
         if config.gradient_checkpointing and not checkpoint_layers(model):
             raise PeerSourceError(
@@ -102,7 +98,7 @@ class Peer(nn.Module):
             )
         self.encoder = PromptEncoder(self.tokenizer, config, name, model.get_input_embeddings().weight.shape[0])
         self.chats = self.encoder.chats
-        self._next_question: str | None = None
+        self.texts = CompletionTexts(self.tokenizer, self.encoder, config.generation, self.stop_ids)
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         self._check_head()
@@ -240,42 +236,20 @@ class Peer(nn.Module):
 
     def end_at(self, mark: str | None) -> None:
         """End plain completions at this string, too: where a base model goes on with a question of its own."""
-        self._next_question = None if self.chats else mark
+        self.texts.end_at(mark)
 
     @property
     def generation(self) -> GenerationSettings:
         """How this peer samples, with every string that ends its completions."""
-        settings, mark = self.config.generation, self._next_question
-        if mark is None or any(stop in mark for stop in settings.stop):  # then its own stop is met first
-            return settings
-        return replace(settings, stop=[*settings.stop, mark])
+        return self.texts.generation
 
     def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
-        """Somebody else's completion as this peer would have written it behind a prompt.
-
-        It ends where this peer's would have been stopped, and its think block is marked in this peer's way.
-        """
-        return self._to_stop(self.encoder.in_own_words(text, prompt_ids))
+        """Somebody else's completion as this peer would have written it behind a prompt."""
+        return self.texts.in_own_words(text, prompt_ids)
 
     def encode_completion(self, text: str) -> list[int]:
-        """Token ids of somebody else's completion as this peer would write it, its end included.
-
-        The text is cut at this peer's own stop, and an end mark that is written out in it stays text.
-
-        Returns:
-            The ids; none where nothing stands before the stop.
-        """
-        text = self._to_stop(text)
-        if not text.strip():
-            return []
-        if self.config.generation.stop:
-            return self.encoder.completion(text + self.config.generation.stop[0])
-        return [*self.encoder.completion(text), self._end_id()]
-
-    def _end_id(self) -> int:
-        if self.chats and (end := turn_end_id(self.tokenizer)) is not None:
-            return end
-        return self.tokenizer.eos_token_id if self.tokenizer.eos_token_id in self.stop_ids else min(self.stop_ids)
+        """Token ids of somebody else's completion as this peer would write it, its end included."""
+        return self.texts.encode(text)
 
     def room(self) -> int:
         """Longest prompt in tokens: the setting, or what the context leaves beside a completion."""
@@ -321,7 +295,7 @@ class Peer(nn.Module):
             self._synced = state
         opened = [self.encoder.opened(prompt) for prompt in prompts]
         return [
-            [Completion(s.token_ids, mark + self._text(s.token_ids), not s.stopped, s.logprobs) for s in group]
+            [Completion(s.token_ids, mark + self.texts.decode(s.token_ids), not s.stopped, s.logprobs) for s in group]
             for mark, group in zip(opened, self.draw(prompts, seeds, settings), strict=True)
         ]
 
@@ -346,18 +320,6 @@ class Peer(nn.Module):
     def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
         """Run the network from copies of its weights, if the settings ask for that; without gradients."""
         return nullcontext() if self._copies is None else self._copies.running(self._adapter if adapter else None)
-
-    def _text(self, token_ids: list[int]) -> str:
-        text = self.tokenizer.decode(
-            [t for t in token_ids if t not in self._unwritten],
-            skip_special_tokens=False,
-            clean_up_tokenization_spaces=False,
-        )
-        return self._to_stop(text)
-
-    def _to_stop(self, text: str) -> str:
-        cuts = [i for s in self.generation.stop if (i := text.find(s)) >= 0]
-        return text[: min(cuts)] if cuts else text
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 

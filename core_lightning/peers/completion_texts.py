@@ -1,0 +1,86 @@
+"""A peer's completions between token ids and text: what is read of its own, and how it would write somebody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import replace
+from typing import Any
+
+from core_lightning.answers import strip_think
+from core_lightning.peers.config import GenerationSettings
+from core_lightning.peers.encoding import PromptEncoder
+from core_lightning.peers.loading import turn_end_id
+
+
+class CompletionTexts:
+    """Reads and writes the completions of one peer.
+
+    Args:
+        tokenizer: Of its model.
+        encoder: How it reads prompts.
+        generation: How it samples.
+        stop_ids: Tokens that end a completion.
+    """
+
+    def __init__(
+        self, tokenizer: Any, encoder: PromptEncoder, generation: GenerationSettings, stop_ids: Set[int]
+    ) -> None:
+        self._tokenizer, self._encoder = tokenizer, encoder
+        self._settings, self._stop_ids = generation, stop_ids
+        special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        # Some models mark their think blocks with special tokens; without these a block would read as the answer.
+        self._unwritten = stop_ids | {i for i, mark in special.items() if strip_think(mark) == mark}
+        self._next_question: str | None = None
+
+    def end_at(self, mark: str | None) -> None:
+        """End plain completions at this string, too: where a base model goes on with a question of its own."""
+        self._next_question = None if self._encoder.chats else mark
+
+    @property
+    def generation(self) -> GenerationSettings:
+        """How the peer samples, with every string that ends its completions."""
+        settings, mark = self._settings, self._next_question
+        if mark is None or any(stop in mark for stop in settings.stop):  # then its own stop is met first
+            return settings
+        return replace(settings, stop=[*settings.stop, mark])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of a completion of its own, up to its stop, think marks included."""
+        text = self._tokenizer.decode(
+            [t for t in token_ids if t not in self._unwritten],
+            skip_special_tokens=False,
+            clean_up_tokenization_spaces=False,
+        )
+        return self._to_stop(text)
+
+    def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
+        """Somebody else's completion as this peer would have written it behind a prompt.
+
+        It ends where this peer's would have been stopped, and its think block is marked in this peer's way.
+        """
+        return self._to_stop(self._encoder.in_own_words(text, prompt_ids))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of somebody else's completion as this peer would write it, its end included.
+
+        The text is cut at this peer's own stop, and an end mark that is written out in it stays text.
+
+        Returns:
+            The ids; none where nothing stands before the stop.
+        """
+        text = self._to_stop(text)
+        if not text.strip():
+            return []
+        if self._settings.stop:
+            return self._encoder.completion(text + self._settings.stop[0])
+        return [*self._encoder.completion(text), self._end_id()]
+
+    def _end_id(self) -> int:
+        if self._encoder.chats and (end := turn_end_id(self._tokenizer)) is not None:
+            return end
+        eos: int = self._tokenizer.eos_token_id
+        return eos if eos in self._stop_ids else min(self._stop_ids)
+
+    def _to_stop(self, text: str) -> str:
+        cuts = [i for s in self.generation.stop if (i := text.find(s)) >= 0]
+        return text[: min(cuts)] if cuts else text
