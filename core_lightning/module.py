@@ -41,7 +41,7 @@ from core_lightning.training.checks import (
     say_what_is_inert,
 )
 from core_lightning.training.nonfinite import NonfiniteGuard
-from core_lightning.training.prediction import majority_as_gold, prediction
+from core_lightning.training.prediction import prediction, rescued_prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
@@ -391,17 +391,11 @@ class CollaborativeReasoningModule(LightningModule):
         groups = self.team.cold([p for p in batch if self.fits(p)], self.eval_samples, key)
         if not self.predict_rescue:
             return [prediction(group) for group in groups]
-        told = [prediction(group) for group in groups]
-        for group, found in zip(groups, told, strict=True):
-            judged = group if group.problem.answer else majority_as_gold(group)
-            if judged is None:
-                found["rescues"] = []
-                continue
-            if judged is not group:
-                self.team.judge_again(judged)
-            self.team.rescue_failed([judged], self.eval_samples, key)
-            found["rescues"] = prediction(judged, rescued=True)["rescues"]
-        return told
+
+        def rescue(group: Group) -> None:
+            self.team.rescue_failed([group], self.eval_samples, key)
+
+        return [rescued_prediction(group, self.team.judge_again, rescue) for group in groups]
 
     # --- logging ------------------------------------------------------------------------------------------------------
 

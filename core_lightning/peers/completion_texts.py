@@ -18,15 +18,11 @@ class CompletionTexts:
     Args:
         tokenizer: Of its model.
         encoder: How it reads prompts.
-        generation: How it samples.
         stop_ids: Tokens that end a completion.
     """
 
-    def __init__(
-        self, tokenizer: Any, encoder: PromptEncoder, generation: GenerationSettings, stop_ids: Set[int]
-    ) -> None:
-        self._tokenizer, self._encoder = tokenizer, encoder
-        self._settings, self._stop_ids = generation, stop_ids
+    def __init__(self, tokenizer: Any, encoder: PromptEncoder, stop_ids: Set[int]) -> None:
+        self._tokenizer, self._encoder, self._stop_ids = tokenizer, encoder, stop_ids
         special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         # Some models mark their think blocks with special tokens; without these a block would read as the answer.
         self._unwritten = stop_ids | {i for i, mark in special.items() if strip_think(mark) == mark}
@@ -36,31 +32,30 @@ class CompletionTexts:
         """End plain completions at this string, too: where a base model goes on with a question of its own."""
         self._next_question = None if self._encoder.chats else mark
 
-    @property
-    def generation(self) -> GenerationSettings:
-        """How the peer samples, with every string that ends its completions."""
-        settings, mark = self._settings, self._next_question
+    def ended(self, settings: GenerationSettings) -> GenerationSettings:
+        """The peer's settings with every string that ends its completions."""
+        mark = self._next_question
         if mark is None or any(stop in mark for stop in settings.stop):  # then its own stop is met first
             return settings
         return replace(settings, stop=[*settings.stop, mark])
 
-    def decode(self, token_ids: Sequence[int]) -> str:
+    def decode(self, token_ids: Sequence[int], settings: GenerationSettings) -> str:
         """The text of a completion of its own, up to its stop, think marks included."""
         text = self._tokenizer.decode(
             [t for t in token_ids if t not in self._unwritten],
             skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
-        return self._to_stop(text)
+        return self._to_stop(text, settings)
 
-    def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
+    def in_own_words(self, text: str, prompt_ids: Sequence[int], settings: GenerationSettings) -> str:
         """Somebody else's completion as this peer would have written it behind a prompt.
 
         It ends where this peer's would have been stopped, and its think block is marked in this peer's way.
         """
-        return self._to_stop(self._encoder.in_own_words(text, prompt_ids))
+        return self._to_stop(self._encoder.in_own_words(text, prompt_ids), settings)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, settings: GenerationSettings) -> list[int]:
         """Token ids of somebody else's completion as this peer would write it, its end included.
 
         The text is cut at this peer's own stop, and an end mark that is written out in it stays text.
@@ -68,11 +63,11 @@ class CompletionTexts:
         Returns:
             The ids; none where nothing stands before the stop.
         """
-        text = self._to_stop(text)
+        text = self._to_stop(text, settings)
         if not text.strip():
             return []
-        if self._settings.stop:
-            return self._encoder.completion(text + self._settings.stop[0])
+        if settings.stop:
+            return self._encoder.completion(text + settings.stop[0])
         return [*self._encoder.completion(text), self._end_id()]
 
     def _end_id(self) -> int:
@@ -81,6 +76,6 @@ class CompletionTexts:
         eos: int = self._tokenizer.eos_token_id
         return eos if eos in self._stop_ids else min(self._stop_ids)
 
-    def _to_stop(self, text: str) -> str:
-        cuts = [i for s in self.generation.stop if (i := text.find(s)) >= 0]
+    def _to_stop(self, text: str, settings: GenerationSettings) -> str:
+        cuts = [i for s in self.ended(settings).stop if (i := text.find(s)) >= 0]
         return text[: min(cuts)] if cuts else text

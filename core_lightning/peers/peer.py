@@ -98,7 +98,7 @@ class Peer(nn.Module):
             )
         self.encoder = PromptEncoder(self.tokenizer, config, name, model.get_input_embeddings().weight.shape[0])
         self.chats = self.encoder.chats
-        self.texts = CompletionTexts(self.tokenizer, self.encoder, config.generation, self.stop_ids)
+        self.texts = CompletionTexts(self.tokenizer, self.encoder, self.stop_ids)
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         self._check_head()
@@ -241,15 +241,15 @@ class Peer(nn.Module):
     @property
     def generation(self) -> GenerationSettings:
         """How this peer samples, with every string that ends its completions."""
-        return self.texts.generation
+        return self.texts.ended(self.config.generation)
 
     def in_own_words(self, text: str, prompt_ids: Sequence[int]) -> str:
         """Somebody else's completion as this peer would have written it behind a prompt."""
-        return self.texts.in_own_words(text, prompt_ids)
+        return self.texts.in_own_words(text, prompt_ids, self.config.generation)
 
     def encode_completion(self, text: str) -> list[int]:
         """Token ids of somebody else's completion as this peer would write it, its end included."""
-        return self.texts.encode(text)
+        return self.texts.encode(text, self.config.generation)
 
     def room(self) -> int:
         """Longest prompt in tokens: the setting, or what the context leaves beside a completion."""
@@ -295,7 +295,10 @@ class Peer(nn.Module):
             self._synced = state
         opened = [self.encoder.opened(prompt) for prompt in prompts]
         return [
-            [Completion(s.token_ids, mark + self.texts.decode(s.token_ids), not s.stopped, s.logprobs) for s in group]
+            [
+                Completion(s.token_ids, mark + self.texts.decode(s.token_ids, own), not s.stopped, s.logprobs)
+                for s in group
+            ]
             for mark, group in zip(opened, self.draw(prompts, seeds, settings), strict=True)
         ]
 

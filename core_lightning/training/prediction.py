@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,11 @@ from core_lightning.answers import canonical_answer, infer_kind
 from core_lightning.records import AnswerKind, Group
 
 
-def prediction(group: Group, rescued: bool = False) -> dict[str, Any]:
+def prediction(group: Group) -> dict[str, Any]:
     """Every peer's answers to one problem and the majority among them.
 
     Args:
         group: All traces of the problem.
-        rescued: There was a rescue round, so tell of it.
 
     The majority needs no gold answer; ties go to the answer given first. ``agreement`` is the share of all samples that
     gave it. Where gold is unknown, so is what is correct: null.
@@ -45,9 +45,26 @@ def prediction(group: Group, rescued: bool = False) -> dict[str, Any]:
         else (False if known else None),
         "answers": {peer: [t.answer for t in group.of(peer, "cold")] for peer in group.peers()},
         "correct": {peer: [t.correct for t in group.of(peer, "cold")] if known else None for peer in group.peers()},
-        **({"rescues": _rescues(group)} if rescued else {}),
         "texts": {peer: [t.text for t in group.of(peer, "cold")] for peer in group.peers()},
     }
+
+
+def rescued_prediction(group: Group, judge: Callable[[Group], None], rescue: Callable[[Group], None]) -> dict[str, Any]:
+    """A prediction with a rescue round behind it; where gold is unknown, the majority's answer stands for it.
+
+    Args:
+        group: The cold traces of the problem.
+        judge: Says anew which traces of a group are right.
+        rescue: Adds the rescue traces to a judged group.
+    """
+    told = prediction(group)
+    judged = group if group.problem.answer else majority_as_gold(group)
+    if judged is None:
+        return told | {"rescues": []}
+    if judged is not group:
+        judge(judged)
+    rescue(judged)
+    return told | {"rescues": _rescues(judged)}
 
 
 def majority_as_gold(group: Group) -> Group | None:

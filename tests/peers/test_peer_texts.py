@@ -68,8 +68,8 @@ def test_special_tokens_are_no_text_unless_they_mark_a_think_block(tmp_path: Pat
     peer = make_peer(tmp_path)
     ids = tokenizer("<bos>[THINK]8?[/THINK][IMG]7<unk><end>", add_special_tokens=False)["input_ids"]
     assert len(ids) == 9
-    assert peer.texts.decode(ids) == "[THINK]8?[/THINK]7"
-    assert extract_answer(peer.texts.decode(ids), "number") == "7"
+    assert peer.texts.decode(ids, peer.config.generation) == "[THINK]8?[/THINK]7"
+    assert extract_answer(peer.texts.decode(ids, peer.config.generation), "number") == "7"
     assert peer.encode_completion("[THINK]8?[/THINK]7") == [*ids[1:5], ids[6], ids[8]]
 
 
@@ -106,7 +106,7 @@ def test_a_block_that_the_prompt_opens_and_nobody_closes_has_no_answer(tmp_path:
     peer = make_peer(folder)
     prompt = peer.encode(PromptSettings().render(PROBLEM))
     (completion,) = peer.sample([prompt], [[1]])[0]
-    assert completion.text == "<think>" + peer.texts.decode(completion.token_ids)
+    assert completion.text == "<think>" + peer.texts.decode(completion.token_ids, peer.config.generation)
     inside = "3 and 4, so the answer is 7"
     assert extract_answer(inside, "number") == "7"
     assert extract_answer(completion.text.partition(">")[0] + ">" + inside, "number") is None
@@ -143,7 +143,7 @@ def test_a_plain_prompt_stops_where_the_peer_asks_the_next_question(neox_folder:
     peer = make_peer(neox_folder)
     peer.end_at(mark)
     tokens = [ids[0] for ids in peer.tokenizer(list("= 7\n\nQuestion: 1"), add_special_tokens=False)["input_ids"]]
-    assert peer.texts.decode(tokens) == "= 7\n"
+    assert peer.texts.decode(tokens, peer.config.generation) == "= 7\n"
     stop = StopStrings(peer.generation.stop, peer.tokenizer)
     assert stop.met(tokens[:-2])
     assert not stop.met(tokens[:-3])
