@@ -52,5 +52,6 @@ class RunConfig(SaveConfigCallback):
             config["ckpt_path"] = None
         path = folder / self.config_filename
         fresh = path.with_name(f"{path.name}.new")
-        self.parser.save(config, str(fresh), skip_none=False, overwrite=True, multifile=False)
+        # What was parsed was checked then; once more would take as long as parsing.
+        self.parser.save(config, str(fresh), skip_none=False, skip_validation=True, overwrite=True, multifile=False)
         fresh.replace(path)

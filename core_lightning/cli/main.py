@@ -54,6 +54,14 @@ from core_lightning.records import Problem
 from core_lightning.report.visible import visible
 
 
+class CheckedOnce(LightningArgumentParser):
+    """A parser that writes down what it has just parsed without checking it again, which takes as long as parsing."""
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """As of any parser."""
+        return super().dump(*args, **{"skip_validation": True, **kwargs})
+
+
 class CoreCLI(LightningCLI):
     """LightningCLI with the run folder's callbacks; each has its own section in the config."""
 
@@ -175,6 +183,7 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         CollaborativeReasoningModule,
         RescueDataModule,
         trainer_class=CommandTrainer,
+        parser_class=CheckedOnce,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,

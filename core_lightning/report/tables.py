@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: A label with more values than this is no kind of problem but a name.
 KINDS = 30
+#: Characters of a cell on a console. Rich needs minutes for a cell of millions, and nobody reads one.
+CELL = 2000
 
 
 @dataclass(frozen=True)
@@ -186,17 +188,20 @@ def to_text(tables: Sequence[Table], width: int = 120) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
 
 
+def _cut(text: str, width: int = CELL) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def rescues_table(rescues: Sequence[Rescue], count: int = 5, width: int = 220) -> Table:
     """The first rescues, readable: what was asked, what went wrong, what helped, what then came out."""
 
     def short(text: str) -> str:
-        line = " ".join(text.split())
-        return line if len(line) <= width else line[: width - 1] + "…"
+        return _cut(" ".join(text.split()), width)
 
     rows = [
         [
             short(r["question"]),
-            f"{r['student']}: {r['wrong_answer'] or 'no answer'}  (gold {r['gold']})",
+            f"{r['student']}: {short(r['wrong_answer'] or 'no answer')}  (gold {short(r['gold'])})",
             f"{r['teacher']}: {short(r['hint'])}",
             short(r["text"]),
         ]
@@ -275,7 +280,7 @@ def profile_table(
 
 
 def to_rich(table: Table) -> RichTable:
-    """A table for a console."""
+    """A table for a console; of a cell, the first 2,000 characters."""
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
@@ -290,5 +295,5 @@ def to_rich(table: Table) -> RichTable:
         # Model text may hold square brackets, so cells are Text and never markup.
         drawn.add_column(Text(column), justify="right" if numeric else "left", overflow="fold", no_wrap=False)
     for i, row in enumerate(table.rows):
-        drawn.add_row(*(Text(visible(cell)) for cell in row), style="bold" if i in table.emphasized else "")
+        drawn.add_row(*(Text(visible(_cut(cell))) for cell in row), style="bold" if i in table.emphasized else "")
     return drawn

@@ -102,6 +102,16 @@ def test_before_and_after(tmp_path: Path) -> None:
     assert rescues.rescues[2]["question"] not in text
 
 
+def test_of_every_long_text_a_terminal_shows_the_beginning() -> None:
+    long = dict.fromkeys(("question", "student", "wrong_answer", "gold", "teacher", "hint", "text"), "7 " * 500)
+    (row,) = rescues_table([long | {"student": "a", "teacher": "b"}], width=40).rows  # type: ignore[list-item]
+    beginning = "7 " * 19 + "7…"
+    assert row == [beginning, f"a: {beginning}  (gold {beginning})", f"b: {beginning}", beginning]
+    label = drawn(Table("By source, percent", ["", "n"], [["x" * 3000, "1"]]), 4000)
+    assert label.count("x") == 1999
+    assert "…" in label
+
+
 def test_model_text_is_not_markup() -> None:
     assert "[bold]x[/nonsense]" in drawn(Table("[red]", ["a"], [["[bold]x[/nonsense]"]], text=True))
 

@@ -7,12 +7,15 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from core_lightning.cli.export import ExportError, export_run
 from core_lightning.cli.main import main
 
 TOKEN = "hf_" + "notarealtoken" * 2
@@ -140,19 +143,25 @@ def test_a_hub_that_refuses(run: Path, hub: ModelHub, refused: Callable[..., str
 
 
 def test_refusals(run: Path, tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    team: Any = SimpleNamespace(peer_configs={"a": None, "b": None})  # nothing that could be loaded
+
+    def why(run: Path = run, **asked: Any) -> str:
+        plain = {"peer": None, "merge": False, "push": None, "private": False, "output": None, "dtype": "auto", "tolerance": 1.0}
+        with pytest.raises(ExportError) as error:
+            export_run(team, None, run, **plain | asked)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    at = ["export", f"--run={run}"]
-    assert "give --merge" in refused(*at)
-    assert "set it in the environment as HF_TOKEN" in refused(*at, "--push=me/pair")
-    assert "the run has no peer 'c'; choose among a, b" in refused(*at, "--merge", "--peer=c")
+    assert why() == refused("export", f"--run={run}")  # what the command line makes of it
+    assert "give --merge" in why()
+    assert "set it in the environment as HF_TOKEN" in why(push="me/pair")
+    assert "the run has no peer 'c'; choose among a, b" in why(merge=True, peer="c")
     (tmp_path / "out" / "b").mkdir(parents=True)
-    assert "out/b is in use" in refused(*at, "--merge", f"--output={tmp_path / 'out'}")
+    assert "out/b is in use" in why(merge=True, output=tmp_path / "out")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    assert "push is 'pair'" in refused(*at, "--push=pair")
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    (bare / "config.yaml").write_text((run / "config.yaml").read_text())
-    assert "has no adapter of peer 'a'" in refused("export", f"--run={bare}", "--merge")
+    assert "push is 'pair'" in why(push="pair")
+    assert "has no adapter of peer 'a'" in why(tmp_path / "bare", merge=True)
     assert "config.yaml" in refused("export", f"--run={tmp_path / 'nothing'}", "--merge")
 
 

@@ -18,6 +18,7 @@ NANO = [
     "--model.peers.a.generation.max_new_tokens=12", "--model.peers.b.generation.max_new_tokens=12",
     "--model.eval_samples=2", "--trainer.max_steps=2", "--trainer.val_check_interval=2",
     "--trainer.enable_progress_bar=false", "--checkpoint.every_n_batches=1", "--model.rounds.k_rescue=1",
+    "--model.peers.a.self_test=false", "--model.peers.b.self_test=false",  # seven times the same models
 ]  # fmt: skip
 
 
