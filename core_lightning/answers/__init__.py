@@ -1,5 +1,6 @@
 """One final answer out of a completion, and whether it equals gold: exact, unambiguous, and never hanging the run."""
 
+from core_lightning.answers.ballots import ballots
 from core_lightning.answers.equality import canonical_answer, infer_kind
 from core_lightning.answers.equations import Equation, false_equations, read_equations
 from core_lightning.answers.extraction import extract_answer
@@ -13,6 +14,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "WorkerStartError",
+    "ballots",
     "canonical_answer",
     "default_verifier",
     "extract_answer",

@@ -67,6 +67,8 @@ def canonical_answer(answer: str, kind: AnswerKind) -> str | None:
 
     >>> canonical_answer("$1,000.00", "number"), canonical_answer(r"\dfrac{2}{4}", "math")
     ('1000', '1/2')
+    >>> canonical_answer(r"16\pi \text{ cm}^2", "math"), canonical_answer(r"\frac{1}{3!}", "math")
+    ('16\\pi', '1/6')
     >>> canonical_answer("(b)", "choice"), canonical_answer(" New  York.", "text"), canonical_answer("many", "number")
     ('B', 'new york', None)
     """
@@ -78,7 +80,10 @@ def canonical_answer(answer: str, kind: AnswerKind) -> str | None:
     number = stated_number(answer)
     if isinstance(number, tuple):
         return str(number[1])
-    return None if kind == "number" else _expression(answer) or None
+    if kind == "number":
+        return None
+    value = _exact(_measured(answer)[0])
+    return _expression(_measured(answer)[0]) or None if value is None else str(value)
 
 
 def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:

@@ -11,7 +11,7 @@ from typing import Any, NotRequired, TypedDict
 import torch
 from torch import Tensor
 
-from core_lightning.answers import canonical_answer, infer_kind
+from core_lightning.answers import infer_kind
 from core_lightning.metrics import (
     agreement_gate,
     bootstrap_interval,
@@ -24,8 +24,8 @@ from core_lightning.metrics import (
     share_interval,
     team_pass_at_k,
 )
-from core_lightning.records import Group, Trace
-from core_lightning.report.rescue_score import RescueScore, rescue_columns, score_rescue
+from core_lightning.records import Group
+from core_lightning.report.rescue_score import RescueScore, candidates, rescue_columns, score_rescue
 
 RESAMPLES = 1000
 
@@ -88,11 +88,7 @@ def score_problem(group: Group, peers: Sequence[str], k: int, rescue: bool = Fal
     """
     kind = infer_kind(group.problem.answer) if group.problem.kind == "auto" else group.problem.kind
     cold = [group.of(peer, "cold") for peer in peers]
-
-    def candidate(trace: Trace) -> str | None:
-        return None if trace.answer is None else canonical_answer(trace.answer, kind) or trace.answer
-
-    answers = [[candidate(t) for t in traces[:k]] for traces in cold]
+    answers = candidates([traces[:k] for traces in cold], kind)
     correct = [[t.correct for t in traces[:k]] for traces in cold]
     accepted, agreed = agreement_gate(answers, correct)
     return ProblemScore(
@@ -108,7 +104,7 @@ def score_problem(group: Group, peers: Sequence[str], k: int, rescue: bool = Fal
         agreed=agreed,
         labels={"source": group.problem.source, **group.problem.metadata},
         greedy=[float(group.solved(p, "greedy")) for p in peers] if group.of(round="greedy") else None,
-        rescue=score_rescue(group, peers, k, candidate) if rescue else None,
+        rescue=score_rescue(group, peers, k, kind) if rescue else None,
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from torch import Tensor
 
+from core_lightning.answers import ballots
 from core_lightning.metrics import agreement_gate, majority_vote
-from core_lightning.records import Group, Trace
+from core_lightning.records import AnswerKind, Group, Trace
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,27 @@ class RescueScore:
     faithful: int
 
 
-def score_rescue(group: Group, peers: Sequence[str], k: int, candidate: Callable[[Trace], str | None]) -> RescueScore:
+def candidates(traces: Sequence[Sequence[Trace]], kind: AnswerKind) -> list[list[str | None]]:
+    """What every trace votes for, ``[peers][traces]`` like what is given: the peers vote together."""
+    votes = iter(ballots([t.answer for t in chain(*traces)], kind))
+    return [[next(votes) for _ in own] for own in traces]
+
+
+def score_rescue(group: Group, peers: Sequence[str], k: int, kind: AnswerKind) -> RescueScore:
     """Score both.
 
     Args:
         group: With the rescue traces of peers whose first ``k`` cold traces all failed.
         peers: Names.
         k: Cold traces of each peer that count.
-        candidate: The canonical answer of a trace.
+        kind: How answers are read.
     """
     cold = [group.of(peer, "cold")[:k] for peer in peers]
     again = [[t for t in group.of(peer, "rescue") if t.hint is not None] for peer in peers]
     after = [rescue or first for first, rescue in zip(cold, again, strict=True)]
     return RescueScore(
-        without_rescue=_answers(cold, candidate),
-        with_rescue=_answers(after, candidate),
+        without_rescue=_answers(cold, kind),
+        with_rescue=_answers(after, kind),
         hinted=sum(map(bool, again)),
         rescued=sum(any(t.correct for t in traces) for traces in again),
         faithful=sum(any(t.correct and t.flaw is None for t in traces) for traces in again),
@@ -74,8 +81,8 @@ def rescue_columns(scores: Sequence[RescueScore], peers: Sequence[str]) -> dict[
     return {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
 
 
-def _answers(traces: Sequence[Sequence[Trace]], candidate: Callable[[Trace], str | None]) -> Answers:
-    answers = [[candidate(t) for t in own] for own in traces]
+def _answers(traces: Sequence[Sequence[Trace]], kind: AnswerKind) -> Answers:
+    answers = candidates(traces, kind)
     correct = [[t.correct for t in own] for own in traces]
     accepted, agreed = agreement_gate(answers, correct)
     vote = majority_vote([*chain(*answers)], [*chain(*correct)])

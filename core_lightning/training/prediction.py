@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from core_lightning.answers import canonical_answer, infer_kind
+from core_lightning.answers import ballots, infer_kind
 from core_lightning.records import AnswerKind, Group
 
 
@@ -25,24 +25,17 @@ def prediction(group: Group) -> dict[str, Any]:
     kind: AnswerKind = problem.kind
     if kind == "auto" and known:
         kind = infer_kind(problem.answer)
-    votes: Counter[str] = Counter()
-    right: dict[str, bool] = {}
-    for trace in group.of(round="cold"):
-        if trace.answer is not None:
-            vote = canonical_answer(trace.answer, kind) or trace.answer
-            votes[vote] += 1
-            right[vote] = right.get(vote, False) or trace.correct
-    majority, count = votes.most_common(1)[0] if votes else (None, 0)
     cold = group.of(round="cold")
+    votes = ballots([t.answer for t in cold], kind)
+    (majority, count), *_ = Counter(v for v in votes if v is not None).most_common(1) or [(None, 0)]
+    right = [t.correct for t, vote in zip(cold, votes, strict=True) if vote == majority]
     return {
         "id": problem.id,
         "question": problem.question,
         "gold": problem.answer if known else None,
         "majority": majority,
         "agreement": count / len(cold) if cold else 0.0,
-        "majority_correct": right.get(majority, False)
-        if known and majority is not None
-        else (False if known else None),
+        "majority_correct": (majority is not None and 2 * sum(right) > len(right)) if known else None,
         "answers": {peer: [t.answer for t in group.of(peer, "cold")] for peer in group.peers()},
         "correct": {peer: [t.correct for t in group.of(peer, "cold")] if known else None for peer in group.peers()},
         "texts": {peer: [t.text for t in group.of(peer, "cold")] for peer in group.peers()},
