@@ -1,8 +1,8 @@
 """Deployable team answers: rules that choose among the peers' answers without knowing the gold one.
 
-Answers are compared as strings, so hand in ballots (:func:`core_lightning.answers.ballots`; "1/2" and "0.5" are two
-candidates here); None, a completion without an answer, never votes. Ties are broken uniformly at random, and what is returned is the expectation over that
-draw: no random number is involved.
+Answers are compared as strings, so hand in what :func:`core_lightning.answers.ballots` gives ("1/2" and "0.5" are two
+candidates here); None, a completion without an answer, never votes. Ties are broken uniformly at random, and what is
+returned is the expectation over that draw: no random number is involved.
 """
 
 from __future__ import annotations

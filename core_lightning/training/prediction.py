@@ -27,7 +27,8 @@ def prediction(group: Group) -> dict[str, Any]:
         kind = infer_kind(problem.answer)
     cold = group.of(round="cold")
     votes = ballots([t.answer for t in cold], kind)
-    (majority, count), *_ = Counter(v for v in votes if v is not None).most_common(1) or [(None, 0)]
+    counted = Counter(v for v in votes if v is not None).most_common(1)
+    majority, count = counted[0] if counted else (None, 0)
     right = [t.correct for t, vote in zip(cold, votes, strict=True) if vote == majority]
     return {
         "id": problem.id,

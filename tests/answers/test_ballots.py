@@ -61,8 +61,8 @@ def test_the_order_of_answers_changes_nothing():
 def test_no_two_right_answers_of_the_table_vote_apart_that_are_decided_without_algebra():
     """Every pair of right answers to one gold, each of which is the other's equal too."""
     pairs = 0
-    for (gold, kind), rows in groupby(sorted((r[1], r[2], r[0]) for r in ROWS if r[3]), key=lambda row: row[:2]):
-        kind = infer_kind(bare_gold(gold)) if kind == "auto" else kind
+    for (gold, asked), rows in groupby(sorted((r[1], r[2], r[0]) for r in ROWS if r[3]), key=lambda row: row[:2]):
+        kind = infer_kind(bare_gold(gold)) if asked == "auto" else asked
         found = {a for *_, text in rows if (a := extract_answer(text, kind)) is not None}
         for one in found:
             for other in found - {one}:
