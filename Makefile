@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+DOCS_VENV ?= .venv-docs
 PY := $(VENV)/bin/python
 # Errors only: a warning about a package index is nothing to act on here.
 PIP := $(PY) -m pip -qq --disable-pip-version-check
 # Folder of a run; another one starts anew: make quickstart RUN=runs/second
 RUN ?= runs/$@
 
-.PHONY: quickstart nano test test-suite test-embedded test-gpu test-vllm lint env
+.PHONY: quickstart nano test test-suite test-embedded test-gpu test-vllm lint docs env
 
 # A second time, a run that was stopped goes on, and a finished one says where it is.
 quickstart nano: env
@@ -55,6 +56,16 @@ lint: env
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check core_lightning
 	$(PY) -m mypy
+
+# The documentation site, into build/site; a warning is an error. It reads the code without running it, so it needs no torch.
+docs: $(DOCS_VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
+
+$(DOCS_VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -qq --disable-pip-version-check $$($(PYTHON) -c "import tomllib; \
+	  print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])")
+	touch $@
 
 env: $(VENV)/.installed
 

@@ -26,6 +26,7 @@ class Constant(Schedule):
     """The same value throughout."""
 
     value: float
+    """The value."""
 
     def __call__(self, progress: float) -> float:
         """``value``, at any progress."""
@@ -51,7 +52,9 @@ class Step(Schedule):
     """One value before a point of training and another from there on."""
 
     before: float
+    """Value at the beginning of training."""
     after: float
+    """Value from ``at`` on."""
     at: float = 0.5
     """Progress from which ``after`` holds; the published recipe switches halfway."""
 

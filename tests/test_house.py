@@ -76,3 +76,9 @@ def test_old_names_still_work():
     from core_lightning.rewards import Correctness, LogDetDiversity  # noqa: F401
 
     assert Data is RescueDataModule
+
+
+def test_the_page_of_all_settings_is_fresh_or_run_python_m_docs_write_configuration():
+    from docs.write_configuration import PAGE, page
+
+    assert PAGE.read_text(encoding="utf-8") == page()

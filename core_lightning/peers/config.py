@@ -135,7 +135,9 @@ class PeerConfig:
     device: str = "auto"
     """``auto`` is the trainer's device; ``cuda:1`` or ``cpu`` places this peer by hand."""
     lora: LoraSettings = field(default_factory=LoraSettings)
+    """The adapter that is trained."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
+    """How the peer samples."""
     lr: float | None = None
     """Learning rate of this peer's parameter group; unset, the optimizer's own."""
     prompt_style: PromptStyle = "auto"

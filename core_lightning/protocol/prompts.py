@@ -29,7 +29,9 @@ class Shot:
     """A worked example put before the question."""
 
     question: str
+    """The question of the example."""
     completion: str
+    """The answer a peer should imitate in form."""
     hint: str | None = None
     """Shown in prompts that carry a hint, so that a base model sees how a hint is used."""
 

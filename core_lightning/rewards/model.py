@@ -24,6 +24,7 @@ class WeightedTerm:
     """A reward term and how much it counts."""
 
     term: RewardTerm
+    """The term: a class of this project by its name, or one of your own by ``class_path``."""
     weight: float | Schedule = 1.0
     """A number, or a schedule over training progress. 0 is the same as leaving the term out."""
 

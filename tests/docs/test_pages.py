@@ -1,0 +1,77 @@
+"""The pages hang together: what ``mkdocs build --strict`` asks, asked without mkdocs, and of the pages outside docs/ too."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+OUTSIDE = [f for folder in (".", "configs", "tests", "benchmarks", "benchmarks/learning") for f in (ROOT / folder).glob("*.md")]
+PAGES = sorted((ROOT / "docs").rglob("*.md")) + sorted(OUTSIDE)
+
+
+def in_nav(entries: list[Any]) -> list[str]:
+    found = []
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            found += in_nav(value) if isinstance(value, list) else [value]
+    return found
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```|`[^`\n]*`", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that Markdown makes of headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    words = [re.sub(r"[^\w\- ]", "", re.sub(r"[`*]|\]\([^)]*\)|\[", "", h).lower()) for h in headings]
+    return {re.sub(r"\s+", "-", w.strip()) for w in words}
+
+
+def links(page: Path) -> list[str]:
+    text = without_code(page.read_text(encoding="utf-8"))
+    # A link text may be code, which is gone by now.
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    named = in_nav(SITE["nav"])
+    there = [str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")]
+    assert sorted(named) == sorted(there)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"[a-z]+:", link):
+            assert link.startswith("https://"), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if ROOT / "docs" in page.parents:
+            assert ROOT / "docs" in target.parents, f"{link} leads out of the site"
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_a_dead_link_would_be_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# One *two* `three`\n[`x`](gone.md) `[y](code.md)`\n```\n[z](block.md)\n# no heading\n```\n", encoding="utf-8")
+    assert links(page) == ["gone.md"]
+    assert anchors(page) == {"one-two-three"}
+
+
+def test_every_module_of_the_api_pages_is_there_and_every_room_has_a_page() -> None:
+    pages = {p.stem: re.findall(r"^::: (\S+)", p.read_text("utf-8"), re.MULTILINE) for p in (ROOT / "docs/api").glob("*.md")}
+    for names in pages.values():
+        assert names
+        assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in names), names
+    rooms = {"records", "answers", "protocol", "rewards", "objectives", "metrics", "peers", "data", "callbacks"}
+    assert rooms <= pages.keys()
