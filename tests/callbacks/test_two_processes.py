@@ -25,7 +25,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def fit(folder: Path, batch_size: int, **settings: Any) -> dict[str, Any]:
     callbacks = [RunFolder(), TeamPassAtKCallback(), RescueRateCallback(), TraceLog(), AdapterCheckpoint()]
-    trainer = trainer_in(folder, callbacks, max_epochs=1, logger=MetricsCsv(folder), **settings)
+    # It ends between two evaluations, so one more follows.
+    trainer = trainer_in(folder, callbacks, max_steps=3, max_epochs=2, logger=MetricsCsv(folder), **settings)
     trainer.fit(ScriptedTeam(), WrittenProblems(train=8, val=7, batch_size=batch_size))
     return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
 
@@ -43,6 +44,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         if name == "RescueRateCallback":
             assert sum(expected["hinted"].values()) > 0
         assert repr(together[name]) == repr(expected)
+    assert [(e["step"], e.get("closing", False)) for e in together["TeamPassAtKCallback"]["history"]][-2:] == [(2, False), (3, True)]
     assert (tmp_path / "two/traces.rank1.jsonl").exists()
     assert traces(tmp_path / "two") == traces(tmp_path / "one")
     one, two = ((tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("one", "two"))
