@@ -25,12 +25,18 @@ from core_lightning.report.tables import (
     with_rescue_table,
 )
 
+EVALUATIONS = "evaluations"
+
 
 class RunSummary(StepHistory):
     """Prints the tables of a run at its end, also when it is interrupted with Ctrl-C.
 
     Args:
         rescues: How many rescues to show.
+
+    Attributes:
+        evaluations: Seconds of each evaluation so far by the step it was made after, 0 before training; saved in
+            checkpoints but for one at the end of a training, which is no part of a run that goes on.
     """
 
     def __init__(self, rescues: int = 10) -> None:
@@ -39,15 +45,18 @@ class RunSummary(StepHistory):
             raise ValueError(f"summary.rescues is {rescues}; set it to 0 or more")
         self.rescues = rescues
         self._started = self._evaluation_began = 0.0
-        self.evaluations: list[float] = []
+        self.evaluations: dict[int, float] = {}
+        self._closed: int | None = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Start the clock of an evaluation."""
         self._evaluation_began = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Keep the seconds of an evaluation, that before training included."""
-        self.evaluations.append(time.monotonic() - self._evaluation_began)
+        """Keep the seconds of an evaluation."""
+        self.evaluations[pl_module.batches_done] = time.monotonic() - self._evaluation_began
+        passes = find_callback(trainer, TeamPassAtKCallback)
+        self._closed = pl_module.batches_done if passes is not None and passes.closing else None
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         """Start the clock of the run, before any model is loaded."""
@@ -57,6 +66,17 @@ class RunSummary(StepHistory):
     def seconds(self) -> float:
         """Wall time since the run began in this process, loading included."""
         return time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """The columns, and the seconds of the evaluations."""
+        seconds = {step: taken for step, taken in self.evaluations.items() if step != self._closed}
+        return {**super().state_dict(), EVALUATIONS: seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue those of the run that is resumed."""
+        columns = dict(state_dict)
+        self.evaluations = dict(columns.pop(EVALUATIONS, {}))
+        super().load_state_dict(columns)
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print all tables."""
@@ -90,7 +110,7 @@ def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: 
             yield rescues_table(counts.rescues, rescues)
     if steps.columns["step"]:
         clock = find_callback(trainer, RunSummary)
-        seconds = clock.evaluations if clock is not None else []
+        seconds = list(clock.evaluations.values()) if clock is not None else []
         rescues_made = counts.totals() if counts is not None else None
         yield profile_table(phase_seconds(steps.columns), peers, len(steps.columns["step"]), seconds, rescues_made)
 

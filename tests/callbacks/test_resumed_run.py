@@ -16,6 +16,7 @@ from core_lightning.callbacks import (
     RescueRateCallback,
     RunFolder,
     RunReport,
+    RunSummary,
     TeamPassAtKCallback,
     TraceLog,
 )
@@ -39,16 +40,18 @@ class Run:
         **options: int,
     ) -> None:
         self.passes, self.rescues, self.report = TeamPassAtKCallback(), RescueRateCallback(), RunReport()
+        self.summary = RunSummary(rescues=0)
         callbacks = [RunFolder(), self.passes, self.rescues, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
         # The report is written at the end; here only the columns it keeps matter.
         self.report.on_fit_end = lambda trainer, module: None  # type: ignore[method-assign]
-        trainer = trainer_in(folder, [*callbacks, self.report], logger=MetricsCsv(folder), val_check_interval=3, **options)
+        trainer = trainer_in(folder, [*callbacks, self.report, self.summary], logger=MetricsCsv(folder), val_check_interval=3, **options)
         self.team = ScriptedTeam(fail_at=fail_at, in_evaluation=in_evaluation)
         trainer.fit(self.team, WrittenProblems(), ckpt_path=str(ckpt) if ckpt else None)
 
     def state(self) -> str:
         columns = {n: c for n, c in self.report.columns.items() if n != "time/total"}
-        return repr((self.passes.state_dict(), self.rescues.state_dict(), columns, self.team.peers["a"].weight.item()))
+        evaluated = list(self.summary.evaluations)
+        return repr((evaluated, self.passes.state_dict(), self.rescues.state_dict(), columns, self.team.peers["a"].weight.item()))
 
 
 @pytest.fixture(scope="module")
