@@ -42,8 +42,9 @@ class Run:
         self.passes, self.rescues, self.report = TeamPassAtKCallback(), RescueRateCallback(), RunReport()
         self.summary = RunSummary(rescues=0)
         callbacks = [RunFolder(), self.passes, self.rescues, TraceLog(), AdapterCheckpoint(every_n_batches=4)]
-        # The report is written at the end; here only the columns it keeps matter.
-        self.report.on_fit_end = lambda trainer, module: None  # type: ignore[method-assign]
+        # Both tell of the run at its end; here only what they keep matters.
+        for told in (self.report, self.summary):
+            told.on_fit_end = lambda trainer, module: None  # type: ignore[method-assign]
         trainer = trainer_in(folder, [*callbacks, self.report, self.summary], logger=MetricsCsv(folder), val_check_interval=3, **options)
         self.team = ScriptedTeam(fail_at=fail_at, in_evaluation=in_evaluation)
         trainer.fit(self.team, WrittenProblems(), ckpt_path=str(ckpt) if ckpt else None)
