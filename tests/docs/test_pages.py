@@ -37,7 +37,7 @@ def anchors(page: Path) -> set[str]:
 def links(page: Path) -> list[str]:
     text = without_code(page.read_text(encoding="utf-8"))
     # A link text may be code, which is gone by now.
-    return re.findall(r"\]\(([^)\s]+)\)", text)
+    return re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text)
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -75,3 +75,16 @@ def test_every_module_of_the_api_pages_is_there_and_every_room_has_a_page() -> N
         assert all((ROOT / f"{name.replace('.', '/')}.py").is_file() for name in names), names
     rooms = {"records", "answers", "protocol", "rewards", "objectives", "metrics", "peers", "data", "callbacks"}
     assert rooms <= pages.keys()
+
+
+def test_every_yes_of_the_readmes_comparison_has_its_test() -> None:
+    """Each row of ours that claims something names a test that is there."""
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## Beside other libraries")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 10
+    for what, ours, *_ in rows:
+        named = re.findall(r"\]\((tests/[\w/]+\.py) \"([\w.]+)\"\)", ours)
+        assert named or ours.startswith(("**no**", "0.27B")), what
+        for file, name in named:
+            source = (ROOT / file).read_text(encoding="utf-8")
+            assert f"\ndef {name}(" in source or file.endswith(f"/{name}"), name
