@@ -36,6 +36,9 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == core_lightning.__version__
     assert citation["license"] == PROJECT["license"]
+    newest = re.search(r"^## \[(\d[\w.]*)\] - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert (citation["version"], str(citation["date-released"])) == newest.groups()
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()
     (paper,) = citation["references"]
     assert paper["url"] == PROJECT["urls"]["Paper"]
