@@ -67,25 +67,29 @@ class CollaborativeReasoningModule(LightningModule):
         peers: The team, by name.
         rounds: The cold and the rescue round: how many traces, who is a student, who teaches, what a hint is.
         prompt: Templates of both rounds.
-        rewards: Weighted reward terms by name, beside or in the place of the default ones: correctness without partial
-            credit and determinantal ``diversity`` among right traces. None removes one.
-        embedder: Vectors for the terms that compare traces; unset, all-MiniLM-L6-v2 on the CPU.
-        distance: How embeddings and operations are weighed in the trace distance.
-        advantage: Baseline and scale of advantages.
-        credit: What a failed peer is taught; unset, the correct trace of another peer and its own faithful rescue.
-        objective: Policy loss; unset, GRPO.
+        rewards: Weighted reward terms by name. The default ones are ``correctness`` without partial credit and
+            ``diversity`` among right traces. A term of another name is added, one of the same name takes its place, and
+            None removes it.
+        embedder: Turns texts into vectors, for reward terms that compare traces; unset, all-MiniLM-L6-v2 on the CPU.
+        distance: How two traces are compared: by the vectors of their texts and by the operations they use.
+        advantage: How rewards become advantages: which traces are compared, and what the difference is divided by.
+        credit: What a failed peer is taught; unset, it imitates the correct trace of another peer and its own faithful
+            rescue.
+        objective: The policy loss; unset, GRPO.
         optimizer: Optimizer of all adapters, one parameter group per peer.
         schedule: Learning rate over training.
         max_grad_norm: Each peer's gradient is clipped to this norm.
-        updates_per_batch: Optimizer steps on each batch of traces. Above 1, old log-probabilities are frozen first, and
-            ``trainer.max_steps``, which counts optimizer steps, must be a multiple of it.
+        updates_per_batch: Optimizer steps on each batch of traces. Above 1, the log-probabilities of the sampling policy
+            are kept from before the first, and ``trainer.max_steps``, which counts optimizer steps, must be a multiple
+            of it.
         share_base: Peers of the same model, quantization and device share one copy of it in memory.
-        parallel_peers: Peers sample and learn at the same time: when they are on different devices (``auto``), ``always``
-            (on a processor it is divided among them), or ``never``.
+        parallel_peers: Whether peers sample and learn at the same time. ``auto``: if they are on different devices.
+            ``always``: on one processor, too, whose cores are divided among them. ``never``: one after the other.
         eval_samples: Cold traces per peer and problem in validation and test.
-        eval_greedy: One more trace of every peer there, of its likeliest tokens, for ``<peer>/greedy_pass_at_1``.
-        eval_rescue: A rescue round there, too, with hints from traces known to be right: what the team's answers are
-            without and with it. It costs up to a second sampling of the problems that some peer failed.
+        eval_greedy: In validation and test every peer also writes its likeliest tokens, for
+            ``<peer>/greedy_pass_at_1``.
+        eval_rescue: Validation and test also run a rescue round, with hints from traces known to be right, and report the
+            team's answers without and with it. It costs up to a second sampling of the problems that some peer failed.
         seed: Seed of sampling and adapter initialisation; unset, the one ``seed_everything`` was given. Every trace has a
             stream of its own.
         max_nonfinite: Stop after so many steps in a row with a loss or gradient that is not finite.

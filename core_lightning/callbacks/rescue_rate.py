@@ -22,9 +22,10 @@ class RescueRateCallback(Callback):
     ``rescue/leakage``, all of them since the first step. NaN until there is a hint.
 
     Args:
-        examples: Rescues to keep for the tables at the end, the most instructive ones: a hint without the gold
-            value, a wrong answer to compare with, one per problem.
-        questions: Keep question texts; switch off where they must not be published. Completions may still quote them.
+        examples: How many rescues to keep for the tables at the end. The most instructive ones are kept: with a hint
+            without the gold value, with a wrong answer to compare with, one per problem.
+        questions: Keep the texts of questions. Switch it off if they must not be published; completions may still quote
+            them.
 
     Attributes:
         hinted: (problem, peer) pairs that failed cold and saw a hint, by peer.

@@ -27,8 +27,8 @@ class TeamPassAtKCallback(Callback):
     resumed and prolonged drops it, so that its history is that of a run that was longer from the start.
 
     Args:
-        k: Samples allowed to each peer; at most ``model.eval_samples``.
-        at_end: Evaluate the end of a training whose last step was not evaluated.
+        k: Samples of each peer that count for Pass@k and Team Pass@k; at most ``model.eval_samples``.
+        at_end: Evaluate once more at the end of a training, if its last step was not evaluated.
 
     Attributes:
         history: Every evaluation so far; it is saved in checkpoints.

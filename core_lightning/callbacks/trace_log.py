@@ -24,8 +24,8 @@ class TraceLog(Callback):
 
     Args:
         every_n_steps: Log every n-th step.
-        questions: Write question texts; switch off where they must not be published (GPQA). Completions and hints may
-            still quote them.
+        questions: Write the texts of questions. Switch it off if they must not be published (GPQA); completions and hints
+            may still quote them.
     """
 
     def __init__(self, every_n_steps: int = 1, questions: bool = True) -> None:

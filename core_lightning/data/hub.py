@@ -15,7 +15,7 @@ _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "
 
 
 class HubDataModule(RescueDataModule):
-    """Base of the sources with a home on the hub: where their rows come from, and which columns these must have.
+    """Base class of sources with a home on the hub: where their rows come from, and which columns these must have.
 
     Args:
         repo: Hub id of the data set.

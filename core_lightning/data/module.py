@@ -50,23 +50,23 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 class RescueDataModule(LightningDataModule):
-    """Base of every source of problems: a subclass says in :meth:`load` where they come from, the rest is done here.
+    """Base class of every source of problems: a subclass says in :meth:`load` where they come from, the rest is done here.
 
     Splits are disjoint by question text, official where the source has them, otherwise carved with the seed. Train
     batches are reshuffled every epoch, sharded over processes, and continue mid-epoch after a resume; validation and
     test yield every problem exactly once. A batch is a ``list[Problem]``.
 
     Args:
-        batch_size: Problems a step in each process.
-        seed: Seed of the carved splits, of the subset a limit takes, and of the order of the training problems.
-        limit_train: Use only this many training problems, a seeded subset; None for all.
-        limit_val: Use only this many validation problems; None for all.
-        limit_test: Use only this many test problems; None for all.
-        val_fraction: Share of the training problems held out for validation where the source has no such split.
-        test_fraction: Share of the training problems held out for the test where the source has no such split.
-        shuffle: Reshuffle the training problems every epoch.
-        predict_path: Questions for ``predict``, with or without gold answers: ``.txt`` with one a line, or ``.jsonl``,
-            ``.csv``, ``.parquet`` with a column ``question``. None for the test problems.
+        batch_size: Problems in one step, in each process.
+        seed: Decides how problems are split, which of them a limit takes, and the order in training.
+        limit_train: Use only so many training problems, a random subset; unset, all.
+        limit_val: Use only so many validation problems; unset, all.
+        limit_test: Use only so many test problems; unset, all.
+        val_fraction: Share of the training problems that is held out for validation, if the source has no such split.
+        test_fraction: Share of the training problems that is held out for the test, if the source has no such split.
+        shuffle: Put the training problems in a new order every epoch.
+        predict_path: A file of questions for ``predict``, with or without gold answers: ``.txt`` with one in a line, or
+            ``.jsonl``, ``.csv``, ``.parquet`` with a column ``question``. Unset, the test problems.
     """
 
     def __init__(

@@ -50,16 +50,18 @@ class Objective(ABC):
     otherwise."""
 
     beta: float | Schedule = 0.0
-    """Weight of the KL divergence from the reference policy, a number or a schedule over training; 0 leaves it out."""
+    """Weight of the KL divergence from the reference policy (the peer before training), a number or a schedule over
+    training; 0 leaves it out."""
     kl_estimator: KLEstimator = "k3"
-    """How that divergence is estimated per token: k1, k2 or k3."""
+    """How that divergence is estimated from a sampled token, with d = log(reference / policy). ``k1``: -d. ``k2``: d^2 / 2.
+    ``k3``: exp(d) - 1 - d, never negative."""
     entropy_coef: float | Schedule = 0.0
-    """Weight of the entropy bonus, a number or a schedule; above 0 the call needs ``entropy``."""
+    """Weight of a bonus for the policy's entropy, a number or a schedule over training; 0 leaves it out."""
     off_policy: OffPolicy = field(default="auto", kw_only=True)
-    """Weigh every token's value by its probability under the policy over that under the distribution it was drawn from:
-    ``always``, ``never``, or where a peer samples from another engine than this library's (``auto``)."""
+    """Whether a token counts by its probability under the policy over that under the distribution it was drawn from.
+    ``auto``: for peers that another engine than this library's samples for."""
     off_policy_bound: float = field(default=2.0, kw_only=True)
-    """Largest such weight."""
+    """Largest weight of that kind."""
 
     def __post_init__(self) -> None:
         for name in ("beta", "entropy_coef"):

@@ -42,7 +42,7 @@ class LoraSettings:
     alpha: float = 32
     """Scale: the update is multiplied by alpha / r."""
     dropout: float = 0.0
-    """Dropout on the adapter's input. Above 0 the scored distribution differs from the sampled one."""
+    """Dropout on the adapter's input. Above 0, the loss sees another distribution than the sampler did."""
     targets: list[str] | str = field(default_factory=lambda: list(ATTENTION_AND_MLP))
     """Names of the layers that get an adapter, or "all-linear"."""
 
@@ -58,28 +58,30 @@ class GenerationSettings:
     """How a peer samples."""
 
     temperature: float = 0.7
-    """Sampling temperature. Log-probabilities are scored at it too."""
+    """Sampling temperature. Log-probabilities are computed at the same temperature."""
     top_p: float = 1.0
-    """Nucleus mass. Below 1 (the paper: 0.9) samples come from a truncated distribution while scores use the full one;
-    with the engines vllm and server the objective corrects for it."""
+    """Nucleus: only the likeliest tokens that together have this probability are sampled. Below 1 (the paper: 0.9) samples
+    come from this smaller set, while the loss uses the full distribution. With the engines vllm and server the objective
+    corrects for that."""
     max_new_tokens: int = 512
-    """Token limit of a completion."""
+    """Longest completion, in tokens."""
     max_prompt_tokens: int = 1536
-    """Problems whose cold prompt is longer are dropped and counted; hints are cut so that the hinted prompt fits."""
+    """Longest prompt, in tokens. Problems with a longer plain prompt are left out and counted; a hint is cut until its
+    prompt fits."""
     stop: list[str] = field(default_factory=list)
-    """Strings that end a completion, besides every end token of the model. The stop string is not part of the text."""
+    """Strings that end a completion, beside the end tokens of the model. A stop string is not part of the text."""
     max_batch_tokens: int = 65_536
-    """Sampling batches hold at most this many (prompt + new) token positions, which bounds the key-value cache."""
+    """Most tokens of one sampling batch, prompts and completions together. It bounds the memory of the key-value cache."""
     engine: EngineName = "native"
-    """What samples: this library; the continuous batching of transformers, with the same tokens; vLLM started by this
-    process; or a vLLM server (``server``)."""
+    """What samples. ``native``: this library. ``continuous``: the continuous batching of transformers, which samples the
+    same tokens. ``vllm``: a vLLM that this process starts. ``server``: a vLLM server."""
     server: ServerSettings = field(default_factory=ServerSettings)
-    """The server, for ``engine: server``."""
+    """Where the server of ``engine: server`` is."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
-    """For ``engine: vllm``."""
+    """The vLLM of ``engine: vllm``."""
     cuda_graphs: bool = True
-    """Record decoding steps on a GPU and repeat them, where the model allows it: a step then takes as long as its work,
-    not as long as naming its operations."""
+    """Record a decoding step on a GPU once and replay it (CUDA graphs), where the model allows it. Without it, small models
+    wait for the processor that launches each operation."""
 
     def __post_init__(self) -> None:
         _require(self.temperature > 0, f"generation.temperature is {self.temperature}; set it above 0")
@@ -122,40 +124,42 @@ class PeerConfig:
     """One language model of the team."""
 
     model: str
-    """Hub id, local folder, path of a ``.gguf`` file, ``embedded/<name>`` (from the package registry) or ``nano/<name>``."""
+    """Hub id, local folder, path of a ``.gguf`` file, ``embedded/<name>`` (installed as a package) or ``nano/<name>``."""
     revision: str | None = None
     """Commit, tag or branch of a hub model."""
     adapter: str | None = None
-    """PEFT folder to start from. The KL reference is then this adapter, not the bare base model."""
+    """Folder of an adapter in PEFT format to start from. The KL divergence is then measured from this adapter, not from
+    the base model alone."""
     quantization: Quantization = "nf4"
-    """Weights of the frozen base: 4-bit NormalFloat, 8-bit, or as stored."""
+    """How the frozen weights of the base are stored: ``nf4``, 4-bit NormalFloat; ``int8``; ``none``, as they are."""
     dtype: ComputeDtype = "auto"
-    """Type the base computes in (and is stored in, unless quantized); ``auto`` is bfloat16 where the device computes it
-    natively, else float32. The adapter is always float32."""
+    """Number type the base computes in, and is stored in unless it is quantized. ``auto`` is bfloat16 where the device has
+    instructions for it, and float32 elsewhere. The adapter is always float32."""
     device: str = "auto"
-    """``auto`` is the trainer's device; ``cuda:1`` or ``cpu`` places this peer by hand."""
+    """Where the peer is: ``auto`` is the trainer's device, ``cuda:1`` or ``cpu`` places it by hand."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     """The adapter that is trained."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     """How the peer samples."""
     lr: float | None = None
-    """Learning rate of this peer's parameter group; unset, the optimizer's own."""
+    """Learning rate of this peer; unset, that of the optimizer."""
     prompt_style: PromptStyle = "auto"
-    """``chat`` uses the tokenizer's chat template, ``plain`` a text prompt; ``auto`` chats if there is a template."""
+    """``chat``: prompts go through the tokenizer's chat template. ``plain``: they are text. ``auto``: chat if there is a
+    template."""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the chat template, such as ``enable_thinking: false`` or ``reasoning_effort: low``."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
     sampling_weights: SamplingWeights = "own"
-    """What sampling reads: the layers' ``own`` weights; ``dense`` copies, unpacked and arranged for few rows, made for a
-    round and dropped; or ``half``, float16 copies made once and kept: the fastest on an x86 processor without native
-    bfloat16 (elsewhere these are dense copies that are kept)."""
+    """Which weights sampling reads. ``own``: those of the layers. ``dense``: unpacked copies in an order that suits few
+    rows, made for a round and then dropped. ``half``: float16 copies, made once and kept, the fastest on an x86
+    processor without instructions for bfloat16 (elsewhere: dense copies that are kept)."""
     score_batch_tokens: int = 16_384
-    """Micro-batches of the loss keep at most this many token positions, padding included; a prompt's position that is
-    cached for one more completion counts as an eighth."""
+    """Most token positions that a part of the loss keeps for its gradient, padding included. Lower it if memory runs out;
+    the result is the same. (A prompt's position that is cached for one more completion counts as an eighth.)"""
 
     self_test: bool = True
-    """At load, compare what is sampled and scored with plain passes of the model; leave out short cuts that differ."""
+    """At load, compare what is sampled and scored with plain passes of the model, and leave out short cuts that differ."""
 
     def __post_init__(self) -> None:
         _require(bool(self.model.strip()), "peers.<name>.model is empty; name a hub id, a folder or embedded/<name>")

@@ -30,8 +30,9 @@ class CreditSettings:
     """What a failed peer is taught."""
 
     mode: CreditMode = "teacher_and_rescue"
-    """What a peer that failed a problem learns of it. Imitated means: its likelihood is raised under the plain prompt,
-    where the peer will be tested. Of several correct rescues of a problem the likeliest faithful one is imitated.
+    """What a peer that failed a problem learns from it. To imitate a trace is to raise its likelihood under the plain
+    prompt, the one the peer will be tested with. Of several correct rescues of a problem the likeliest faithful one is
+    imitated.
 
     ``teacher_and_rescue``: the teacher's trace and the peer's own faithful rescue are both imitated.
     ``rescue_or_teacher``: the faithful rescue, or the teacher's trace where there is none.
@@ -49,14 +50,15 @@ class CreditSettings:
     faithful: FaithfulSettings = field(default_factory=FaithfulSettings)
     """Which correct rescues are imitated."""
     probability_floor: float = 0.0
-    """An imitated token less likely than this pulls in proportion to its probability, not as strongly as every other one:
-    a floor under the probability that its gradient is divided by. 0 sets none."""
+    """An imitated token that is less likely than this pulls in proportion to its probability instead of at full strength. It
+    is a floor under the probability that the gradient is divided by. 0 sets none."""
     importance_bound: float | None = None
-    """Bounds the importance weight plain / hinted probability of an imitated rescue; unset, plain likelihood."""
+    """Weigh each token of an imitated rescue by its probability under the plain prompt over that under the hint, up to this
+    bound; unset, no such weight."""
     adaptive_below: float = 0.3
     """Rescue rate under which ``adaptive`` imitates the teacher's trace."""
     adaptive_pairs: int = 50
-    """The running rate looks back on about so many hinted problems of the peer."""
+    """For ``adaptive``: the rescue rate is taken over about so many of the peer's last hinted problems."""
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(CreditMode):

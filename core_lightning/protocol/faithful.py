@@ -21,10 +21,10 @@ class FaithfulSettings:
     """What makes a correct rescue faithful."""
 
     min_probability: float = 0.1
-    """Least probability of every sampled token under the hinted prompt, at the temperature it was sampled at; 0 asks for
-    none. A probability, not a rank: it means the same for a vocabulary of 20 and of 262,144 tokens."""
+    """Every token must have had at least this probability under the prompt with the hint, at the temperature it was sampled
+    at. 0 asks for none."""
     equations: bool = True
-    """Every equation of numbers that is written in the trace and can be read must be true."""
+    """Every equation of numbers in the trace that can be read must be true."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_probability < 1:

@@ -91,7 +91,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """Templates. Fields: ``{question}``, ``{instruction}``, and in the hinted ones ``{hint}``."""
+    """Templates of the prompts. They have the fields ``{question}``, ``{instruction}``, and with a hint ``{hint}``."""
 
     form: Literal["plain", "multi_strategy"] = "plain"
     """``multi_strategy`` asks for several tagged strategies with their outcomes and one final answer (published variant)."""
@@ -113,10 +113,10 @@ class PromptSettings:
     shots: list[Shot] = field(default_factory=list)
     """Worked examples before every question."""
     stop_at_next: bool = True
-    """Plain prompts end a completion where the peer goes on with a question of its own: at a new line with the mark that
-    ``text`` puts before a question, "Question:" as it stands. Its answer to that one is not an answer to this one."""
+    """With a plain prompt, a completion ends where the peer goes on with a question of its own: at a new line that begins
+    with the word before the question in ``text``, which is "Question:" by default."""
     date: str | None = None
-    """Today for chat templates that write it, as "2026-01-31"; unset, the day the run began, also after a resume."""
+    """The day that chat templates with a date write, as "2026-01-31"; unset, the day the run began, also after a resume."""
 
     def __post_init__(self) -> None:
         if self.form not in ("plain", "multi_strategy"):

@@ -78,32 +78,37 @@ Verify = Callable[[Sequence[str], Sequence[Problem]], Sequence[tuple[str | None,
 
 @dataclass(frozen=True)
 class RoundSettings:
-    """How the two rounds run. Defaults are this project's decisions; the other readings are one switch away."""
+    """How the two rounds run. The defaults are this project's decisions; "published" marks the paper's value."""
 
     k: int = 2
     """Cold traces per peer and problem (published: 2)."""
     k_rescue: int = 1
-    """Rescue traces per rescued peer and problem (published: 1). 0 leaves the rescue round out."""
+    """Rescue traces per failed peer and problem (published: 1). 0 leaves the rescue round out."""
     students: Literal["failed", "all"] = "failed"
-    """``failed``: only peers whose cold traces all failed. ``all``: every peer samples again (the authors' code)."""
+    """Who samples the rescue round. ``failed``: peers whose cold traces all failed. ``all``: every peer (the authors'
+    code)."""
     hint_probability: float = 1.0
     """With ``students: all``, how often the hint is shown (the authors' code: 0.75)."""
     rescue_temperature: float | None = None
-    """Sampling temperature of the rescue round; unset, the peer's own. Traces are scored at what was really used."""
+    """Sampling temperature of the rescue round; unset, the peer's own. Log-probabilities use the one that was sampled
+    with."""
     rescue_top_p: float | None = None
     """Nucleus of the rescue round; unset, the peer's own."""
     teacher: TeacherPolicy = "quality"
-    """Which correct, complete cold trace of another peer teaches, as hint and for imitation alike. ``quality``: it has a
-    derivation, other correct traces agree with its steps, and among equals ``teacher_ties`` decides. ``total_reward``
-    (published), ``correctness``: the highest; ``shortest``; ``round_robin``: the peers in turn."""
+    """Which correct cold trace of another peer teaches, as hint and for imitation alike. One that was cut off never does.
+    ``quality``: it has a derivation, other correct traces agree with its steps, and among equals ``teacher_ties`` decides.
+    ``total_reward`` (published): the highest reward. ``correctness``: the highest value of that term. ``shortest``: the
+    fewest tokens. ``round_robin``: one of each peer in turn."""
     teacher_ties: TieBreak = "likelihood"
-    """With ``quality``: the trace the student itself finds likeliest (one scoring pass), or the shortest one."""
+    """Among equals of ``quality``. ``likelihood``: the trace that the student itself finds likeliest, which costs a scoring
+    pass. ``length``: the shortest."""
     teacher_equations: bool = True
     """A trace with a false equation never teaches (published: False)."""
     hint_tokens: int = 512
     """Longest hint, in the student's tokens."""
     hint_form: HintForm = "full"
-    """The whole derivation, its first part (``hint_fraction``), or its lines that carry a computation."""
+    """What of the derivation is shown. ``full``: all of it. ``first_fraction``: its first part (``hint_fraction``).
+    ``key_lines``: its lines that carry a computation."""
     hint_fraction: float = 0.5
     """With ``first_fraction``, the share of the derivation that is shown."""
     hint_think: bool = False

@@ -36,7 +36,7 @@ def conditional_variances(kernel: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LogDetDiversity(RewardTerm):
-    """Marginal log-volume of a trace in its group, squashed to [0, 1]: its conditional variance given all the others.
+    """How much a trace differs from all others of its group, in [0, 1]: its variance that the others do not explain.
 
     With the kernel ``L = diag(q) S diag(q)`` of a determinantal point process (Kulesza and Taskar 2012), a trace's
     marginal log-volume is ``log det(L + eps I) - log det(L without i + eps I)``, and its exponential is the variance

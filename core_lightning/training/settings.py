@@ -22,28 +22,29 @@ class AdvantageSettings:
     """How rewards become advantages."""
 
     group_by: GroupBy = "round"
-    """Which traces share a baseline: all of a ``problem`` (published), those of a ``peer``, or of a peer and ``round``
-    (rescues in the baseline of failed cold traces push all of these down)."""
+    """Which traces are compared with each other. ``problem`` (published): all traces of a problem. ``peer``: those of one
+    peer. ``round``: those of one peer and round; rescues beside failed cold traces would push all of these down."""
     normalize_std: bool | None = None
-    """Divide by the group's standard deviation. Unset, what the objective asks for: no for Dr. GRPO, yes for all others."""
+    """Divide by the standard deviation of the traces that are compared. Unset, as the objective asks: no for Dr. GRPO, yes
+    for all others."""
     std_floor: float = 0.25
-    """Smallest divisor, in units of reward (published: 1e-4). Below it, groups that differ in diversity alone would get
-    advantages as large as those of right against wrong."""
+    """Smallest number to divide by, in units of reward (published: 1e-4). With a smaller one, traces that differ in
+    diversity alone would get advantages as large as right against wrong."""
     shaping: Shaping = "added"
-    """What becomes of shaping terms (diversity, rarity, rescue, cross). ``added``: less the group's mean they are added to
-    the advantage as they are. ``normalized`` (published): they are part of the reward that is divided by the standard
-    deviation. Then a bonus changes nothing in a group of two values, and a group that differs in the bonus alone gets
-    advantages of full size."""
+    """How terms that only shade correctness enter (diversity, rarity, rescue, cross). ``added``: their mean is subtracted,
+    and they are added to the advantage as they are. ``normalized`` (published): they are part of the reward that is divided
+    by the standard deviation. Then a bonus changes nothing where there are two values only, and traces that differ in the
+    bonus alone get advantages of full size."""
     coverage: float = 0.0
-    """How much a problem counts for a peer by whether the others fail on it, in [0, 1]: advantages are multiplied with
-    ``(1 - coverage) + coverage * share``, the share being the estimated probability that every other peer fails. At 1 this
-    is the gradient of the probability that the team has a right answer, not of each peer's own."""
+    """How much less a problem counts for a peer if the others solve it, in [0, 1]. Advantages are multiplied by
+    ``(1 - coverage) + coverage * share``, where the share is the estimated probability that every other peer fails. At 1 a
+    peer follows the gradient of the probability that the team has a right answer, not that of its own."""
     mask_no_signal: bool | None = None
-    """Leave groups of equal rewards out altogether, so that they do not feel the KL term alone. Unset, yes for DAPO and
-    no for all others."""
+    """Leave traces out whose rewards are all equal. Otherwise they feel the KL term and nothing else. Unset, yes for DAPO
+    and no for all others."""
     mask_truncated: bool | None = None
-    """Leave traces that hit the token limit out of the loss (they stay in the baseline). Unset, yes for DAPO and no for
-    all others."""
+    """Leave traces out of the loss that the token limit cut off. They are still compared with. Unset, yes for DAPO and no
+    for all others."""
 
     def __post_init__(self) -> None:
         if self.group_by not in ("problem", "peer", "round"):
@@ -93,10 +94,10 @@ class AdvantageSettings:
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """Learning rate over training; every peer's own rate is scaled alike."""
+    """The learning rate over training: every peer's rate is multiplied by the same factor."""
 
     shape: Literal["cosine", "linear", "constant"] = "cosine"
-    """After the warm-up: half a cosine to 0, a line to 0, or no change."""
+    """After the warm-up: ``cosine``, half a cosine down to 0; ``linear``, a line down to 0; ``constant``, no change."""
     warmup: float = 0.1
     """Share of training in which the rate rises linearly from 0."""
 

@@ -70,7 +70,7 @@ def test_every_variable_the_code_reads_is_there() -> None:
 def test_a_row_says_what_the_code_says() -> None:
     """One setting of each kind, by hand: a choice, a number, a group, a default that is not the base's, an argument."""
     page = writer.page()
-    assert "| `students` | `failed` | `failed`, `all` | `failed`: only peers whose cold traces all failed." in page
+    assert "| `students` | `failed` | `failed`, `all` | Who samples the rescue round. `failed`: peers whose cold traces all failed." in page
     assert "| `temperature` | `0.7` | number | Sampling temperature." in page
     assert "| `lora` |  | see [Its adapter](#its-adapter) | The adapter that is trained. |" in page
     gspo = page.split("## Objective: GSPO")[1].split("## ")[0]
