@@ -1,4 +1,10 @@
-"""Language models that teach each other to reason, as PyTorch Lightning modules (CORE, arXiv 2601.21600)."""
+"""Two or more language models train together and teach each other to reason (CORE, arXiv 2601.21600).
+
+Each model, a *peer*, solves a problem alone. One that failed is shown a part of another peer's right solution and tries
+again. :class:`CollaborativeReasoningModule` is the LightningModule that runs this, :class:`RescueDataModule` brings the
+problems, and :class:`PeerConfig` says which model a peer is. The parts of the method are in ``core_lightning.rewards``,
+``.objectives``, ``.metrics``, ``.answers``, ``.data``, ``.callbacks`` and ``.protocol``.
+"""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Hint:
     teacher_index: int
     """Index of the teacher's trace among its cold traces."""
     leaks: bool
-    """The gold value still stands in the text (METHOD: hint leakage, measured and reported)."""
+    """The gold value still stands in the text (hint leakage, which is measured and reported)."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""One final answer out of a completion, and whether it equals gold: exact, unambiguous, and never hanging the run."""
+"""The one final answer of a completion, and whether it equals the gold answer: exact, and without ever hanging a run."""
 
 from core_lightning.answers.ballots import ballots
 from core_lightning.answers.equality import canonical_answer, infer_kind

@@ -229,7 +229,8 @@ def _switch(config: dict[str, Any], keys: Keys, value: str, given: set[Keys]) ->
     if before:
         left = ", ".join(f"{name} {setting}" for name, setting in before.items())
         rank_zero_info(
-            f"{'.'.join(k for k in keys if k != 'init_args')} is now {value}: the config's {left} are left out"
+            f"{'.'.join(k for k in keys if k != 'init_args')} is now {value}; what the config set for the class before "
+            f"it is left out: {left}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Team metrics, each as a pure function and as a ``torchmetrics.Metric`` whose states are sums; bootstrap intervals."""
+"""Metrics of a team, each a pure function and a ``torchmetrics.Metric`` whose states are sums; intervals over problems."""
 
 from core_lightning.metrics.interval import (
     bootstrap_interval,

@@ -1,4 +1,4 @@
-"""From rewards to advantages: each trace against its own group (METHOD, section 4)."""
+"""From rewards to advantages: each trace is compared with its own group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Likelihood losses for traces credited to another prompt than they were sampled from (METHOD 4, ``credit: cold``)."""
+"""Likelihood losses for traces that are imitated: credited to another prompt than they were sampled from."""
 
 from __future__ import annotations
 

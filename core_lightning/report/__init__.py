@@ -1,1 +1,1 @@
-"""Tables, figures and the HTML page made from a run folder."""
+"""Tables, figures and the HTML page of a run."""

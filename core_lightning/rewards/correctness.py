@@ -1,4 +1,4 @@
-"""Correctness with partial credit for an answer that overlaps the gold answer (METHOD, section 3)."""
+"""Correctness with partial credit for an answer that overlaps the gold answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How different two traces are: embeddings and operation signatures, computed once per step (METHOD, Eq. 13)."""
+"""How different two traces are: embeddings and operation signatures, computed once per step (CORE, Eq. 13)."""
 
 from __future__ import annotations
 

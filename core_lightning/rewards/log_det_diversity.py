@@ -1,4 +1,4 @@
-"""Determinantal diversity: how much volume a trace adds to its group (METHOD, section 3, the default)."""
+"""Determinantal diversity, the default: how much a trace adds to what the others of its group show already."""
 
 from __future__ import annotations
 

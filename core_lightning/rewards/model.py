@@ -1,4 +1,4 @@
-"""The reward of a trace: a weighted sum of terms whose weights may change over training (METHOD, section 3)."""
+"""The reward of a trace: a weighted sum of terms whose weights may change over training."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _statistics(groups: Sequence[Sequence[float | None]]) -> dict[str, float]:
 
 
 def published_terms() -> dict[str, WeightedTerm]:
-    """All terms with the weights and schedules of the paper (METHOD, section 3)."""
+    """All terms with the weights and schedules of the paper (CORE, arXiv 2601.21600)."""
     return {
         "correctness": WeightedTerm(Correctness(alpha=0.3), 1.0),
         "diversity": WeightedTerm(GreedyMarginDiversity(), Step(0.2, 0.05)),

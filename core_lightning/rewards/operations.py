@@ -1,4 +1,4 @@
-"""Operation signature of a derivation: which of about 18 mathematical operations its text shows (METHOD, Eq. 13)."""
+"""Operation signature of a derivation: which of about 18 mathematical operations its text shows (CORE, Eq. 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bonus for a rescue (METHOD, sections 2 and 3)."""
+"""The bonus for a rescue: a right answer under a hint, by a peer that had failed alone."""
 
 from __future__ import annotations
 

@@ -88,3 +88,9 @@ def test_every_yes_of_the_readmes_comparison_has_its_test() -> None:
         for file, name in named:
             source = (ROOT / file).read_text(encoding="utf-8")
             assert f"\ndef {name}(" in source or file.endswith(f"/{name}"), name
+
+
+def test_no_docstring_points_to_a_document_that_is_not_here() -> None:
+    """Method notes are in docs/concepts.md; a stranger can open no other."""
+    for file in (ROOT / "core_lightning").rglob("*.py"):
+        assert not re.search(r"\(METHOD\b|\bDESIGN\.md|\bPITFALLS", file.read_text(encoding="utf-8")), file

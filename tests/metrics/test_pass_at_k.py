@@ -89,6 +89,6 @@ def test_gain_is_against_the_best_single_peer_at_equal_budget() -> None:
 
 
 def test_chance_level_of_two_guessers_with_two_samples() -> None:
-    assert chance_pass_at_k(0.25, 4) == pytest.approx(0.684, abs=5e-4)  # METHOD: 68.4 % on GPQA
+    assert chance_pass_at_k(0.25, 4) == pytest.approx(0.684, abs=5e-4)  # 1 - 0.75^4: 68.4 % on GPQA
     with pytest.raises(ValueError, match="chance"):
         chance_pass_at_k(1.5, 1)

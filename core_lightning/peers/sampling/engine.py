@@ -1,4 +1,4 @@
-"""The door to what samples: prompts in, token ids and log-probabilities out; a call of its own brings the adapter."""
+"""The interface of everything that samples: prompts in, token ids and log-probabilities out."""
 
 from __future__ import annotations
 
