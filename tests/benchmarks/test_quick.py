@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import decode, engines, gpu, products, scale, scoring, step, verifier
 from benchmarks.measure import PeakMemory, Row, in_turn, isolated, ratios
-from benchmarks.table import markdown
+from benchmarks.table import MARK, README, cell, generated, markdown, tables
 
 NO_TRL = ["--trl-python", "nowhere"]
 
@@ -57,7 +57,8 @@ def test_quick_form_reports_every_row(
     assert measures <= {row["measure"] for row in document["rows"]}
     assert all(row["values"] for row in document["rows"])
     assert document["environment"].keys() >= {"torch", "processor", "threads", "commit"}
-    assert markdown(file).count("\n| ") == 2 + len(document["rows"])  # headings and rule come first
+    table = markdown(file)
+    assert all(cell(Row(**row)) in table and row["case"] in table and row["measure"] in table for row in document["rows"])
     assert all(row["values"] == [1.0] for row in document["rows"] if row["measure"] == "same traces (1: yes)")
 
 
@@ -85,3 +86,21 @@ def test_peak_memory_sees_what_was_freed_again() -> None:
     block = bytearray(b"x") * (64 << 20)
     del block
     assert 60 < memory.extra < 80
+
+
+def test_the_readme_holds_the_tables_of_the_results() -> None:
+    """If not: python -m benchmarks.table --readme."""
+    assert README.read_text(encoding="utf-8").split(MARK)[1] == "\n" + generated()
+
+
+def test_every_figure_stands_in_a_table_once_and_a_missed_target_is_marked() -> None:
+    rows = [
+        Row("two", "time", "s", [1.0, 2.0, 4.0]),
+        Row("four", "time", "s", [3.0], at_most=2.0),
+        Row("four", "ratio", "", [0.5, 0.5], at_least=0.4),
+        Row("alone", "memory", "MB", [7.0], at_most=8.0),
+    ]
+    assert tables(rows) == [
+        "|  | time, s (≤ 2) | ratio (≥ 0.4) |", "| --- | --- | --- |", "| two | 2 (1 to 4) |  |", "| four | **3** | 0.5 |", "",
+        "| alone | median (min to max) | target | met |", "| --- | --- | --- | --- |", "| memory, MB | 7 | ≤ 8 | yes |", "",
+    ]  # fmt: skip
