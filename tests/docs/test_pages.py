@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from core_lightning.protocol.credit import CreditSettings
+from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.rewards import Correctness
+from core_lightning.training.settings import AdvantageSettings
+
 ROOT = Path(__file__).parents[2]
 SITE = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
 OUTSIDE = [f for folder in (".", "configs", "tests", "benchmarks", "benchmarks/learning") for f in (ROOT / folder).glob("*.md")]
@@ -94,3 +99,22 @@ def test_no_docstring_points_to_a_document_that_is_not_here() -> None:
     """Method notes are in docs/concepts.md; a stranger can open no other."""
     for file in (ROOT / "core_lightning").rglob("*.py"):
         assert not re.search(r"\(METHOD\b|\bDESIGN\.md|\bPITFALLS", file.read_text(encoding="utf-8")), file
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
+    for path in set(re.findall(r"`((?:[\w-]+/)+[\w.-]+\.(?:py|md|yaml))`", page.read_text(encoding="utf-8"))):
+        assert path.startswith(("runs/", "checkpoints/", "evaluations/", "adapters/")) or any(
+            (folder / path).exists() for folder in (ROOT, ROOT / "core_lightning")
+        ), path
+
+
+def test_what_was_decided_is_the_default() -> None:
+    """Every `group.setting: value` in the column of our decisions, beside the settings themselves."""
+    groups = {"rounds": RoundSettings(), "credit": CreditSettings(), "advantage": AdvantageSettings(), "": Correctness()}
+    page = (ROOT / "docs/concepts.md").read_text(encoding="utf-8").split("## What was decided")[1].split("\n## ")[0]
+    ours = " ".join(line.split("|")[2] for line in page.splitlines() if line.startswith("|"))
+    said = re.findall(r"`(?:(\w+)\.)?(\w+): ([\w.-]+)`", ours)
+    assert len(said) >= 7
+    for group, name, value in said:
+        assert str(getattr(groups[group], name)) == value, (group, name)
