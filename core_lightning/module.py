@@ -277,7 +277,7 @@ class CollaborativeReasoningModule(LightningModule):
         scheduler.step()  # type: ignore[union-attr]
 
     def fits(self, problem: Problem) -> bool:
-        """Whether every peer has room for the problem's cold prompt."""
+        """Whether every peer has room for the problem's plain prompt."""
         prompt = self.prompt.render(problem)
         return all(len(peer.encode(prompt)) <= peer.room() for peer in self._peers.values())
 

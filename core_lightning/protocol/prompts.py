@@ -107,9 +107,9 @@ class PromptSettings:
     )
     """User turn of the rescue round."""
     text: str = "Question: {question}\n{instruction}\nAnswer:"
-    """Cold prompt of a peer without a chat template."""
+    """Prompt of the cold round for a peer without a chat template."""
     text_hinted: str = "Question: {question}\nHint: {hint}\n{instruction}\nAnswer:"
-    """Rescue prompt of a peer without a chat template."""
+    """Prompt of the rescue round for a peer without a chat template."""
     shots: list[Shot] = field(default_factory=list)
     """Worked examples before every question."""
     stop_at_next: bool = True

@@ -36,7 +36,7 @@ def rank_teachers(
     Args:
         groups: After the cold round; ``trace.reward`` is set if the policy reads it.
         peers: The team.
-        prompts: Templates: a student's likelihood is that under its cold prompt.
+        prompts: Templates: a student's likelihood is that under its plain prompt.
         settings: Who is a student, and who teaches.
         seed: Key of this step's randomness (``round_robin``).
         for_each: Applies the work to every peer; a student may have to score traces.

@@ -63,7 +63,7 @@ class Card:
     steps: int
     chats: bool
     prompt: str
-    """The cold prompt, special tokens included, with ``{question}`` in its place."""
+    """The plain prompt, special tokens included, with ``{question}`` in its place."""
     sampling: dict[str, Any]
     facts: dict[str, str]
     data: dict[str, str]
