@@ -19,7 +19,7 @@ from core_lightning.schedule import Schedule, value_at
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """What a surrogate sees: float32, with every masked position already set to 0."""
+    """What :meth:`Objective.surrogate` is given: float32, with every masked position already set to 0."""
 
     logprobs: Tensor
     """``Tensor[traces, tokens]``, with gradient."""
@@ -46,8 +46,8 @@ class Objective(ABC):
     """
 
     advantage: ClassVar[Mapping[str, bool]] = {}
-    """The half of the method that lies in the advantages: settings that hold unless they are set, and may not be set
-    otherwise."""
+    """Settings of ``advantage`` that are a part of the method. They hold where nothing is set, and a contradiction is
+    refused."""
 
     beta: float | Schedule = 0.0
     """Weight of the KL divergence from the reference policy (the peer before training), a number or a schedule over
@@ -100,7 +100,7 @@ class Objective(ABC):
 
     @abstractmethod
     def surrogate(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """Value of every token, to be maximised, and whether the objective held its gradient back.
+        """Value of every token, which training maximises, and whether the objective held back its gradient (clipping).
 
         Both are ``Tensor[traces, tokens]``, or ``Tensor[traces, 1]`` when equal for all tokens of a trace.
         """

@@ -16,8 +16,8 @@ class RewardContext:
 
     Args:
         progress: Share of training done, in [0, 1].
-        distance: Called at most once, returns the pairwise trace distance, ``float64 Tensor[traces, traces]`` in [0, 1]
-            with a zero diagonal. It costs an embedding pass, so it is not computed unless a term asks for it.
+        distance: Returns the distance of every pair of traces, ``float64 Tensor[traces, traces]`` in [0, 1] with a zero
+            diagonal. It costs an embedding pass, so it is called when a term asks for it, and once at most.
     """
 
     def __init__(self, progress: float = 0.0, distance: Callable[[], Tensor] | None = None) -> None:
@@ -43,9 +43,9 @@ class RewardTerm(ABC):
     """Set to True when the term reads ``context.distance``; without any such term no text is embedded."""
 
     shaping: bool = False
-    """Set to True for a term that only shades what another term rewards. With ``advantage.shaping: added`` it is added to
-    the advantage as it is, less its group's mean: divided by the group's standard deviation together with correctness, it
-    would change nothing in a group of two values, and be blown up in a group of equal correctness."""
+    """Set to True for a term that only shades what another term rewards. With ``advantage.shaping: added`` its mean over the
+    group is subtracted, and it is added to the advantage as it is. Divided by the group's standard deviation together with
+    correctness it would change nothing in a group of two values, and be blown up in a group of equal correctness."""
 
     @abstractmethod
     def __call__(self, group: Group, context: RewardContext) -> Sequence[float | None]:

@@ -27,7 +27,7 @@ class SampledTokens:
 
 @dataclass(frozen=True)
 class Rig:
-    """What an engine is given of its peer."""
+    """What an engine may use of its peer."""
 
     name: str
     """The peer's, for messages."""
@@ -43,19 +43,20 @@ class Rig:
     rank: int
     """Of the adapter."""
     paths: Paths
-    """Short cuts of the network; the peer's own object, so what it switches off is off here."""
+    """Which short cuts through the network are on. It is the peer's own object: what the peer switches off is off here."""
 
 
 class Engine(ABC):
     """Samples completions of one peer.
 
-    Whatever the engine, a completion's distribution is the peer's at the sampling temperature, cut to the nucleus; its
-    log-probabilities are those of the full distribution at that temperature (of the nucleus, where :attr:`own` is off); its
-    end token is among its ids.
+    Every engine keeps three promises. A completion is drawn from the peer's distribution at the sampling temperature, cut to
+    the nucleus. Its log-probabilities are those of the full distribution at that temperature; where :attr:`own` is False,
+    those of the nucleus. Its end token is among its ids.
     """
 
     own: bool = True
-    """It runs the peer's own network; otherwise what it draws from is only nearly the peer's distribution."""
+    """True if it runs the peer's own network. False if what it draws from is only nearly the peer's distribution; the
+    objective then weighs each token by its importance ratio."""
 
     @abstractmethod
     def sample(
@@ -70,7 +71,7 @@ class Engine(ABC):
         """
 
     def sync(self, save_adapter: Callable[[Path], None]) -> None:  # noqa: B027
-        """Bring the adapter's present weights to the engine; nothing to do for one that runs the peer's own network.
+        """Bring the adapter's present weights to the engine. An engine that runs the peer's own network has nothing to do.
 
         Args:
             save_adapter: Writes the adapter into a folder in PEFT format.
