@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.cli.prompt_check import Reader
-from core_lightning.peers.merging import MergedType, merge_adapter
+from core_lightning.peers.merging import MergedType, MergeError, merge_adapter
 from core_lightning.peers.sources import first_line
 from core_lightning.report.card import Card, Merge, render_card
 from core_lightning.report.visible import visible
@@ -57,7 +57,12 @@ def export_run(
             if folder.exists():
                 raise ExportError(f"output {folder} is in use; remove it, or give another --output")
         for name, prompts in held_out_prompts(module, data, list(adapters)):
-            found = merge_adapter(module.peer_configs[name], adapters[name], prompts, folders[name], dtype, tolerance)
+            try:
+                found = merge_adapter(
+                    module.peer_configs[name], adapters[name], prompts, folders[name], dtype, tolerance
+                )
+            except MergeError as error:
+                raise ExportError(f"peer {name!r}: {error}") from error
             checked = Merge(**asdict(found), tolerance=tolerance)
             _write_card(adapters[name], folders[name], checked)
             rank_zero_info(

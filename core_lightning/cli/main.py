@@ -46,6 +46,7 @@ from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
 from core_lightning.cli.prompt_check import check_room
 from core_lightning.cli.quiet import quiet_others
+from core_lightning.cli.tracker_check import begin_trackers
 from core_lightning.cli.trainer import CommandTrainer
 from core_lightning.data import RescueDataModule
 from core_lightning.data.splits import Split
@@ -114,6 +115,7 @@ class CoreCLI(LightningCLI):
         for line in without_effect(self.model):
             rank_zero_info(line)
         self._check_room("train", "val")
+        begin_trackers(logger for logger in self.trainer.loggers if not isinstance(logger, MetricsCsv))
 
     def before_validate(self) -> None:
         """As before training, for the problems that will be asked."""

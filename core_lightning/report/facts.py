@@ -58,7 +58,9 @@ def clock(seconds: float) -> str:
 
 
 def _training(steps: int, problems: int | None, seed: Any) -> str:
-    done = f"{steps} steps" + (f" of {problems} problems" if problems else "") if steps else "no step"
+    done = (
+        f"{steps} step{'s' * (steps != 1)}" + (f" of {problems} problems" if problems else "") if steps else "no step"
+    )
     return done if seed is None else f"{done}, seed {seed}"
 
 

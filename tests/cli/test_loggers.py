@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import Logger
 
 from core_lightning.callbacks.metrics_csv import read_metrics
 from core_lightning.callbacks.tracker_media import COLUMNS, last_traces, markdown_table
 from core_lightning.cli.logger_names import logger_config
 from core_lightning.cli.main import main
+from core_lightning.cli.tracker_check import TrackerError, begin_trackers
 
 
 def fit(file: Path, run: Path, *arguments: str) -> None:
@@ -110,6 +114,35 @@ def test_a_tracker_that_is_not_installed_is_one_line(
     assert stop.value.code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert "pip install trackio" in line
+
+
+class NoKey(Logger):
+    """A tracker that finds nobody to log in as."""
+
+    name = version = "none"
+
+    @property
+    def experiment(self) -> Any:
+        raise RuntimeError("No API key configured.\nUse a key.")
+
+    def log_hyperparams(self, *args: Any, **settings: Any) -> None: ...
+
+    def log_metrics(self, *args: Any, **settings: Any) -> None: ...
+
+
+def test_a_tracker_that_cannot_begin_is_one_line(config: Callable[..., Path], tmp_path: Path, refused: Callable[..., str]) -> None:
+    line = refused("fit", f"--config={config()}", f"--trainer.logger={__name__}.NoKey")
+    assert line == "trainer.logger: NoKey cannot begin (No API key configured.); train without it: --trainer.logger true"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_whose_server_is_down_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        begin_trackers([SimpleNamespace(_tracking_uri=f"http://127.0.0.1:{port}", experiment=None)])
+    asked: Any = type("MLFlowLogger", (), {"_tracking_uri": f"http://127.0.0.1:{port}", "experiment": None})()
+    with pytest.raises(TrackerError, match=rf"127\.0\.0\.1:{port} does not answer.*start its server"):
+        begin_trackers([asked])
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "TensorBoardLogger", "lightning.pytorch.loggers.TensorBoardLogger"])
