@@ -34,7 +34,7 @@ Drawn = tuple[str, str, str, Figure]
 DPI = 150
 PANEL = (4.2, 3.2)
 """Inches of a panel, which a phone shows whole."""
-INTERVALS = "Bands and bars are 95 % intervals over problems"
+INTERVALS = "are 95 % intervals over problems"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def draw_held_out(run: RunData, theme: Theme) -> Iterator[Drawn]:
     step_axis(axes)
     axes.legend(loc="best")
     size = len(run.history[-1]["ids"])
-    caption = f"{size} problems nobody was trained on, without a hint; {INTERVALS.lower()}. {_said(said)}"
+    caption = f"{size} problems nobody was trained on, without a hint; bands {INTERVALS}. {_said(said)}"
     yield "held_out", "Held-out problems", caption, figure
 
 
@@ -216,7 +216,7 @@ def draw_before_after(run: RunData, theme: Theme) -> Iterator[Drawn]:
         else ""
     )
     best = f" Best peer Pass@{budget} is one peer with the samples of the whole team." if len(peers) > 1 else ""
-    caption = f"{marks}, of {len(after['ids'])} held-out problems. {INTERVALS}.{chance_said}{best}"
+    caption = f"{marks}, of {len(after['ids'])} held-out problems. Bars {INTERVALS}.{chance_said}{best}"
     yield "before_after", "Before and after" if before is not after else "One evaluation", caption, figure
 
 
@@ -233,10 +233,11 @@ def draw_error_overlap(run: RunData, theme: Theme) -> Iterator[Drawn]:
             _draw_mosaic(axes, shares, first, second, run, theme)
             caption = (
                 f"Held-out problems at step {evaluation['step']}: both solve {percent(shares[0][0])} %, only {first} "
-                f"{percent(shares[0][1])} %, only {second} {percent(shares[1][0])} %, both fail {percent(shares[1][1])} %. "
+                f"solves {percent(shares[0][1])} %, only {second} solves {percent(shares[1][0])} %, both fail "
+                f"{percent(shares[1][1])} %. "
                 "A peer fails where all its samples are wrong. Were failures independent, both columns would be cut alike."
             )
-            title = f"Who fails what, step {evaluation['step']}: {first}, {second}"
+            title = f"Who solves what, step {evaluation['step']}: {first}, {second}"
             yield f"error_overlap_{i + 1}_{j + 1}_step{evaluation['step']}", title, caption, figure
 
 
@@ -248,7 +249,7 @@ def _draw_mosaic(
 
     colors = peer_colors(run, theme)
     fills = [[theme.grid, colors[first]], [colors[second], theme.rescue]]
-    names = [["both solve", f"only {first}"], [f"only {second}", "both fail"]]
+    names = [["both solve", f"only {first} solves"], [f"only {second} solves", "both fail"]]
     left, gap = 0.0, 0.008
     for i, column in enumerate(shares):
         width, bottom = sum(column), 0.0
