@@ -30,6 +30,10 @@ class AdapterCheckpoint(Checkpoint):
     its checkpoint callback misses steps. Every file is complete or absent, also after a crash. An exception or Ctrl-C
     saves the state after the last finished step, so that the resumed run repeats the unfinished one from its start.
 
+    A run that is killed at any moment resumes from ``last.ckpt`` to what it would have been: the first one is written
+    before the first step, one of a step only when the step's row of metrics is on disk, and one before an evaluation says
+    that the evaluation is still to be done.
+
     Args:
         every_n_batches: Training steps between checkpoints.
         keep: How many of the last ``step-<n>.ckpt`` to keep.
@@ -51,21 +55,27 @@ class AdapterCheckpoint(Checkpoint):
         self._steps_at_boundary = -1
         self._saving_boundary = False
         self._end_is_best = False
+        self._pending = False
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Remove checkpoints of steps that a resumed run is about to repeat."""
-        self._boundary, self._end_is_best = None, False
-        if trainer.ckpt_path is not None and trainer.is_global_zero:
+        """Save the start, or remove checkpoints of steps that a resumed run is about to repeat."""
+        self._boundary, self._pending, self._end_is_best = None, False, False
+        if trainer.ckpt_path is None:
+            self._save(trainer, "last.ckpt")
+        elif trainer.is_global_zero:
             for step, path in _numbered(trainer):
                 if step > pl_module.batches_done:
                     path.unlink()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when a checkpoint is due."""
+        """Note where the step ended; it is saved, if that is due, once Lightning has logged its metrics."""
         self._boundary = trainer.fit_loop.state_dict()
         self._steps_at_boundary = _optimizer_steps(trainer)
-        if self._due(pl_module):
-            self._save_step(trainer, pl_module)
+        self._pending = self._due(pl_module)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Save the step before, if it is due."""
+        self._save_pending(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Make this the place to go on from: an evaluation that is interrupted is then done over from its start."""
@@ -76,6 +86,9 @@ class AdapterCheckpoint(Checkpoint):
         evaluated = self._boundary["epoch_loop.val_loop.batch_progress"]["total"]
         evaluated["ready"] += 1
         evaluated["started"] += 1
+        if not 0 < trainer.max_steps <= trainer.global_step:
+            # Lightning does nothing more with a run that has all of its steps: the last of them is saved evaluated.
+            self._save_pending(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save again if a checkpoint was due, now with this evaluation in it; and the best one."""
@@ -91,10 +104,11 @@ class AdapterCheckpoint(Checkpoint):
             self._end_is_best = better  # saved with the end of the run
             return
         self._boundary = trainer.fit_loop.state_dict()  # now with this evaluation in it
+        if better:
+            # Before the step's own: a run killed between the two does the evaluation over, and writes both again.
+            self._save(trainer, "best.ckpt")
         if self._due(pl_module):
             self._save_step(trainer, pl_module)
-        if better:
-            self._save(trainer, "best.ckpt")
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the end of the run.
@@ -103,11 +117,16 @@ class AdapterCheckpoint(Checkpoint):
         that were left, so the position after the last step is saved.
         """
         halfway = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        # last.ckpt comes last: a run that is killed before it makes its last steps, and all of this, again.
         with self._at_boundary(halfway and self._boundary is not None):
-            last = self._save(trainer, "last.ckpt")
-        if self._end_is_best and last is not None and trainer.is_global_zero:
-            _copy(last, "best.ckpt")
-        self._save_adapters(trainer, pl_module)
+            if self._end_is_best:
+                self._save(trainer, "best.ckpt")
+            if self._pending:
+                self._save(trainer, f"step-{pl_module.batches_done}.ckpt")
+                self._prune(trainer)
+            self._save_adapters(trainer, pl_module)
+            self._save(trainer, "last.ckpt")
+        self._pending = False
 
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Write the cards again, now with the last evaluation and how long the run took."""
@@ -150,13 +169,23 @@ class AdapterCheckpoint(Checkpoint):
     def _due(self, pl_module: Any) -> bool:
         return pl_module.batches_done % self.every_n_batches == 0
 
+    def _save_pending(self, trainer: Trainer, pl_module: Any) -> None:
+        if self._pending:
+            with self._at_boundary(True):
+                self._save_step(trainer, pl_module)
+
     def _save_step(self, trainer: Trainer, pl_module: Any) -> None:
         path = self._save(trainer, f"step-{pl_module.batches_done}.ckpt")
+        self._save_adapters(trainer, pl_module)
         if path is not None and trainer.is_global_zero:
             _copy(path, "last.ckpt")
+            self._prune(trainer)
+        self._pending = False
+
+    def _prune(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and leaves_files(trainer):
             for _, old in _numbered(trainer)[: -self.keep]:
                 old.unlink()
-        self._save_adapters(trainer, pl_module)
 
     def _save(self, trainer: Trainer, name: str) -> Path | None:
         if not leaves_files(trainer):

@@ -66,8 +66,8 @@ class MetricsCsv(Logger):
         """Drop what a run resumed at ``step`` writes again: training rows from there on, and evaluations after it.
 
         Args:
-            step: Training steps done.
-            evaluated: Keep the evaluation at ``step``, too.
+            step: Steps done.
+            evaluated: Whether the evaluation after so many steps was done before the checkpoint; it is done again otherwise.
         """
         if not self.path.exists():
             return

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from core_lightning.callbacks.metrics_csv import MetricsCsv
+from core_lightning.callbacks.metrics_csv import FILE, MetricsCsv, read_metrics
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 
@@ -27,6 +27,8 @@ class RunFolderError(ValueError):
 def check_run_folder(folder: str | Path, resuming: bool) -> None:
     """Refuse to start a new run where another one has left its results.
 
+    A run that was killed before its first step has left at most the evaluation before training: it starts over.
+
     Args:
         folder: ``trainer.default_root_dir``.
         resuming: A checkpoint is given, so the run there goes on.
@@ -35,8 +37,8 @@ def check_run_folder(folder: str | Path, resuming: bool) -> None:
         RunFolderError: With one line that says how to go on.
     """
     folder = Path(folder)
-    traces = [folder / name for name in ("metrics.csv", "traces.jsonl") if (folder / name).exists()]
-    if resuming or not (traces or list(folder.glob("checkpoints/*.ckpt"))):
+    left = (folder / "traces.jsonl").exists() or any(folder.glob("checkpoints/*.ckpt")) or _has_trained(folder)
+    if resuming or not left:
         return
     last = folder / "checkpoints" / "last.ckpt"
     resume = f"resume it with --ckpt_path {last}" if last.exists() else "remove it (it holds no checkpoint to resume)"
@@ -71,6 +73,8 @@ class RunFolder(Callback):
             _compare(trainer, json.loads(path.read_text(encoding="utf-8")))
             return
         folder.mkdir(parents=True, exist_ok=True)
+        if not resuming and not _has_trained(folder):
+            (folder / FILE).unlink(missing_ok=True)  # of a run that was killed before its first step
         fresh = path.with_suffix(".json.new")
         fresh.write_text(json.dumps(run_manifest(trainer, pl_module), indent=1, default=str) + "\n", encoding="utf-8")
         os.replace(fresh, path)
@@ -83,6 +87,15 @@ class RunFolder(Callback):
         for logger in trainer.loggers:
             if trainer.ckpt_path is not None and isinstance(logger, MetricsCsv):
                 logger.rewind(done, evaluated=known)
+
+
+def _has_trained(folder: Path) -> bool:
+    """Whether the metrics of a folder are those of a step, not only of the evaluation before it."""
+    return any(row.get("step") not in ("0", "") or _of_training(row) for row in read_metrics(folder / FILE))
+
+
+def _of_training(row: dict[str, str]) -> bool:
+    return any(value for name, value in row.items() if name.startswith("train/"))
 
 
 def leaves_files(trainer: Any) -> bool:

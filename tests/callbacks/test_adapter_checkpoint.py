@@ -59,7 +59,7 @@ def test_an_unfinished_file_never_has_its_final_name(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(trainer, "save_checkpoint", save_and_look)
     trainer.fit(ScriptedTeam(), WrittenProblems())
-    assert seen[0] == ["step-1.ckpt.new"]
+    assert seen[:2] == [["last.ckpt.new"], ["last.ckpt", "step-1.ckpt.new"]]
     assert not [f for f in files(tmp_path) if f.endswith(".new")]
 
 

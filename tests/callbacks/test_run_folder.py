@@ -30,12 +30,34 @@ def test_a_folder_with_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(info.value)
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "traces.jsonl", "checkpoints/step-3.ckpt"])
-def test_each_trace_of_a_run_counts(tmp_path: Path, name: str) -> None:
+ROWS = "step,epoch,val/team_pass_at_2,train/traces\n0,0,0.5,\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metrics.csv", ROWS + "0,0,,16.0\n"),
+        ("metrics.csv", ROWS + "3,0,0.25,\n"),
+        ("traces.jsonl", ""),
+        ("checkpoints/step-3.ckpt", ""),
+    ],
+)
+def test_each_trace_of_a_run_counts(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).touch()
+    (tmp_path / name).write_text(text)
     with pytest.raises(RunFolderError, match="remove it"):
         check_run_folder(tmp_path, resuming=False)
+
+
+@pytest.mark.parametrize("text", ["", "step,epo", ROWS, ROWS + "0,0,0.2"])
+def test_a_run_killed_before_its_first_step_starts_over(tmp_path: Path, text: str) -> None:
+    (tmp_path / "metrics.csv").write_text(text)
+    check_run_folder(tmp_path, resuming=False)
+    trainer = trainer_in(tmp_path, [RunFolder(), TraceLog()], logger=MetricsCsv(tmp_path), max_steps=1)
+    trainer.fit(ScriptedTeam(), WrittenProblems())
+    rows = read_metrics(tmp_path / "metrics.csv")
+    assert [r["step"] for r in rows if not r["train/traces"]] == []  # without the evaluation, which nobody asked for
+    assert [r["step"] for r in rows if r["train/traces"]] == ["0"]
 
 
 def test_one_trainer_may_go_on(tmp_path: Path) -> None:
@@ -92,3 +114,5 @@ def test_rewind_keeps_the_evaluation_of_the_checkpoint(tmp_path: Path) -> None:
     logger.rewind(2)
     kept = [(r["step"], bool(r["val/score"])) for r in read_metrics(tmp_path / "metrics.csv")]
     assert kept == [("0", True), ("0", False), ("1", True), ("1", False), ("2", True)]
+    logger.rewind(2, evaluated=False)
+    assert [r["step"] for r in read_metrics(tmp_path / "metrics.csv")] == ["0", "0", "1", "1"]
