@@ -31,7 +31,7 @@ from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
-from core_lightning.training.checkpoint import differences, load_adapters, plain, random_states, restore_random_states
+from core_lightning.training.checkpoint import differences, load_adapters, plain, restore_random_states, run_state
 from core_lightning.training.checks import (
     check_counts,
     check_credit,
@@ -443,13 +443,7 @@ class CollaborativeReasoningModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add counters, random states and settings."""
-        checkpoint["core_lightning"] = {
-            "batches_done": self.batches_done,
-            "nonfinite_steps": self.nonfinite.steps,
-            "rescue_rates": {name: dataclasses.asdict(rate) for name, rate in self.rescue_rates.items()},
-            "settings": json.dumps(self.settings(), sort_keys=True),
-            **random_states(),
-        }
+        checkpoint["core_lightning"] = run_state(self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore counters and random states, and say which settings differ from those the checkpoint was made with."""

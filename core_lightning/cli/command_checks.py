@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from jsonargparse import get_loader
 
@@ -50,31 +49,17 @@ def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
         _refuse_repeated_keys(value, child)
 
 
-def check_checkpoint(path: str) -> dict[str, Any]:
-    """Refuse a checkpoint that is not there or cannot be read; it holds adapters only, so reading it is quick.
+def checkpoint_path(given: str, root: str | Path) -> str:
+    """The file that ``--ckpt_path`` means: ``last`` and ``best`` are those of the run folder.
 
-    Returns:
-        What it holds.
-
-    Raises:
-        ValueError: One line with the mend.
+    >>> checkpoint_path("best", "runs/x")
+    'runs/x/checkpoints/best.ckpt'
     """
-    if not Path(path).is_file():
-        folder = Path(path) if Path(path).is_dir() else Path(path).parent
-        there = ", ".join(sorted(f.name for f in folder.glob("*.ckpt")))
-        raise ValueError(
-            f"ckpt_path {path}: no such file; {f'{folder} holds {there}' if there else 'give a .ckpt file'}"
-        )
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of torch, zipfile and pickle, which have no common base
-        raise ValueError(
-            f"ckpt_path {path} is damaged or no checkpoint ({type(error).__name__}); give another one of its folder"
-        ) from error
+    return str(Path(root) / "checkpoints" / f"{given}.ckpt") if given in ("last", "best") else given
 
 
 def check_unfinished(checkpoint: dict[str, Any], trainer: Any) -> None:
-    """Refuse to resume a run that has nothing left to do.
+    """Refuse to resume a run that has nothing left to do; one without its report was killed before it, and writes it.
 
     Args:
         checkpoint: What the checkpoint holds.
@@ -83,6 +68,8 @@ def check_unfinished(checkpoint: dict[str, Any], trainer: Any) -> None:
     Raises:
         ValueError: Names the step it ended at and the setting to raise.
     """
+    if not (Path(trainer.default_root_dir or ".") / "report.html").exists():
+        return
     steps = int(checkpoint.get("global_step", 0))
     at = checkpoint.get("core_lightning", {}).get("batches_done", steps)
     if 0 < trainer.max_steps <= steps:

@@ -39,7 +39,7 @@ from core_lightning.callbacks import (
     check_run_folder,
 )
 from core_lightning.callbacks.evaluation_folder import STAGES
-from core_lightning.cli.command_checks import check_checkpoint, check_trainer, check_unfinished, load_yaml_once
+from core_lightning.cli.command_checks import check_trainer, check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
 from core_lightning.cli.error_lines import accepted_settings, one_line
 from core_lightning.cli.layers import one_config
@@ -53,6 +53,7 @@ from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
 from core_lightning.records import Problem
 from core_lightning.report.visible import visible
+from core_lightning.training.resume import check_data, check_resume, made, read_checkpoint
 
 
 class CheckedOnce(LightningArgumentParser):
@@ -91,10 +92,13 @@ class CoreCLI(LightningCLI):
                 args = self._merged(sys.argv[1:] if args is None else args, Path(folder))
             super().parse_arguments(parser, args)
         subcommand = self.config.get("subcommand")
+        self.checkpoint: dict[str, Any] | None = None
         if subcommand and (checkpoint := self.config[subcommand].get("ckpt_path")):
-            found = check_checkpoint(str(checkpoint))
+            config = self.config[subcommand]
+            config.ckpt_path = checkpoint_path(str(checkpoint), config.trainer.default_root_dir or os.getcwd())
+            self.checkpoint = read_checkpoint(config.ckpt_path)
             if subcommand == "fit":
-                check_unfinished(found, self.config.fit.trainer)
+                check_unfinished(self.checkpoint, config.trainer)
 
     def _merged(self, args: Sequence[str], folder: Path) -> list[str]:
         at = next((i for i, argument in enumerate(args) if argument in CoreCLI.subcommands()), None)
@@ -112,6 +116,10 @@ class CoreCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Load the data and look for problems that are too long, before any model; say which settings do nothing."""
+        optimizer = made(self.model.make_optimizer)
+        self._check_checkpoint(type(optimizer).__name__)
+        if self.checkpoint is not None:
+            check_data(self.checkpoint, self.datamodule, self.trainer.world_size)
         for line in without_effect(self.model):
             rank_zero_info(line)
         self._check_room("train", "val")
@@ -119,14 +127,17 @@ class CoreCLI(LightningCLI):
 
     def before_validate(self) -> None:
         """As before training, for the problems that will be asked."""
+        self._check_checkpoint()
         self._check_room("val")
 
     def before_test(self) -> None:
         """As before training, for the problems that will be asked."""
+        self._check_checkpoint()
         self._check_room("test")
 
     def before_predict(self) -> None:
         """As before training, for the questions of the file or the test problems."""
+        self._check_checkpoint()
         self._check_problems(test=self.datamodule.questions)
 
     def predict(self, **kwargs: Any) -> None:
@@ -140,6 +151,14 @@ class CoreCLI(LightningCLI):
     def test(self, **kwargs: Any) -> None:
         """Evaluate the test problems."""
         self.trainer.test(**kwargs, verbose=False)
+
+    def before_ask(self) -> None:
+        """As before training, for the checkpoint."""
+        self._check_checkpoint()
+
+    def _check_checkpoint(self, optimizer: str | None = None) -> None:
+        if self.checkpoint is not None:
+            check_resume(self.checkpoint, self.model.peer_configs, optimizer)
 
     def _check_room(self, *splits: Split) -> None:
         self._check_problems(**{split: self.datamodule.splits[split] for split in splits})

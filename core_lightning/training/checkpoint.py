@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -53,6 +54,18 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     torch.set_rng_state(states["torch_rng"].cpu())
     if states["cuda_rng"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([s.cpu() for s in states["cuda_rng"]])
+
+
+def run_state(module: Any) -> dict[str, Any]:
+    """Counters, random states and settings of a module in training, for its checkpoint."""
+    return {
+        "batches_done": module.batches_done,
+        "nonfinite_steps": module.nonfinite.steps,
+        "rescue_rates": {name: dataclasses.asdict(rate) for name, rate in module.rescue_rates.items()},
+        "settings": json.dumps(module.settings(), sort_keys=True),
+        "optimizer": next((type(o).__name__ for o in module.trainer.optimizers), None),
+        **random_states(),
+    }
 
 
 def plain(value: Any) -> Any:

@@ -108,6 +108,26 @@ def check_resume(checkpoint: Mapping[str, Any], peers: Mapping[str, PeerConfig],
         )
 
 
+def check_data(checkpoint: Mapping[str, Any], data: Any, world_size: int = 1) -> None:
+    """Refuse to go on with other problems than those a checkpoint was made with.
+
+    Args:
+        checkpoint: As :func:`read_checkpoint` gives it.
+        data: The data module, whose class names its part of the checkpoint.
+        world_size: Number of processes; the position in the training problems is looked at for one.
+
+    Raises:
+        DataError: One line that names the split and the mend.
+    """
+    saved = checkpoint.get(type(data).__qualname__)
+    if isinstance(saved, dict) and "splits" in saved:
+        data.check_manifest(saved)
+    loaders = checkpoint["loops"].get("fit_loop", {}).get("state_dict", {}).get("combined_loader") or []
+    if world_size == 1:
+        for state in loaders:
+            data.train_dataloader().load_state_dict(state)
+
+
 def made(optimizer: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.Optimizer:
     """What a module's ``optimizer`` makes, of a parameter that stands for the adapters.
 
