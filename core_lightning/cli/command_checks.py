@@ -18,17 +18,44 @@ def load_yaml_once(text: str) -> Any:
 
     Raises:
         RepeatedKeyError: Names the key and both lines.
+        yaml.YAMLError: The text stands for more than anybody writes, by references to references.
 
     >>> load_yaml_once("peers: {a: 1, a: 2}")
     Traceback (most recent call last):
     core_lightning.cli.command_checks.RepeatedKeyError: key 'a' stands twice in peers, lines 1 and 1; rename or remove one
     """
     if ":" in text:  # values on the command line come here, too
-        _refuse_repeated_keys(yaml.compose(text, Loader=yaml.SafeLoader), "the config")
+        try:
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            _refuse_bombs(node, {})
+            _refuse_repeated_keys(node, "the config")
+        except RecursionError:
+            raise yaml.YAMLError("it is nested too deeply to be read; write it with fewer levels") from None
     return _YAML(text)
 
 
 _YAML = get_loader("yaml")
+_MOST_VALUES = 1_000_000
+"""Values of a config with every reference (``*name``) written out."""
+
+
+def _refuse_bombs(node: yaml.Node | None, sizes: dict[int, int]) -> int:
+    """Count the values that a node stands for; what is referred to many times is looked at once."""
+    if node is None:
+        return 0
+    if id(node) in sizes:
+        if sizes[id(node)] == 0:
+            raise yaml.YAMLError("a value holds itself by a reference; write it out")
+        return sizes[id(node)]
+    sizes[id(node)], total = 0, 1
+    if isinstance(node, yaml.MappingNode):
+        total += sum(_refuse_bombs(part, sizes) for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_refuse_bombs(part, sizes) for part in node.value)
+    if total > _MOST_VALUES:
+        raise yaml.YAMLError(f"its references stand for more than {_MOST_VALUES:,} values; write out what is meant")
+    sizes[id(node)] = total
+    return total
 
 
 def _refuse_repeated_keys(node: yaml.Node | None, name: str) -> None:
@@ -80,24 +107,4 @@ def check_unfinished(checkpoint: dict[str, Any], trainer: Any) -> None:
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs.get("completed", 0):
         raise ValueError(
             f"the run is complete at step {at}, the end of epoch {trainer.max_epochs}; raise trainer.max_epochs to go on"
-        )
-
-
-def check_trainer(trainer: Any) -> None:
-    """Refuse trainer settings whose place is elsewhere, because several adapters are optimized by hand.
-
-    Args:
-        trainer: The trainer's part of the config.
-
-    Raises:
-        ValueError: Names the setting and the one that takes its place.
-    """
-    if trainer.gradient_clip_val is not None or trainer.gradient_clip_algorithm is not None:
-        raise ValueError(
-            "trainer.gradient_clip_val clips all peers together; set model.max_grad_norm, which clips each"
-        )
-    if trainer.accumulate_grad_batches != 1:
-        raise ValueError(
-            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it at 1 and raise "
-            "data.batch_size: the loss is taken in micro-batches of peers.<name>.score_batch_tokens in any case"
         )

@@ -39,19 +39,22 @@ from core_lightning.callbacks import (
     check_run_folder,
 )
 from core_lightning.callbacks.evaluation_folder import STAGES
-from core_lightning.cli.command_checks import check_trainer, check_unfinished, checkpoint_path, load_yaml_once
+from core_lightning.cli.command_checks import check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
+from core_lightning.cli.config_checks import check_finite, check_monitors, check_place, check_trainer
 from core_lightning.cli.error_lines import accepted_settings, one_line
 from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
 from core_lightning.cli.prompt_check import check_room
 from core_lightning.cli.quiet import quiet_others
+from core_lightning.cli.size_checks import check_step
 from core_lightning.cli.tracker_check import begin_trackers
 from core_lightning.cli.trainer import CommandTrainer
 from core_lightning.data import RescueDataModule
 from core_lightning.data.splits import Split
 from core_lightning.module import CollaborativeReasoningModule, SoloReasoningModule, TrioReasoningModule  # noqa: F401
 from core_lightning.records import Problem
+from core_lightning.report.evaluation import figure_names
 from core_lightning.report.visible import visible
 from core_lightning.training.resume import check_data, check_resume, made, read_checkpoint
 
@@ -109,13 +112,29 @@ class CoreCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse a folder that holds another run, before anything is built."""
         config = self.config.get(self.subcommand) if self.subcommand else None
-        if self.subcommand == "fit" and config is not None:
-            check_trainer(config.trainer)
-            if not config.trainer.fast_dev_run:
-                check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
+        if config is None:
+            return
+        check_finite(config)
+        check_place(config.trainer.default_root_dir)
+        check_trainer(config.trainer, fit=self.subcommand == "fit")
+        if self.subcommand == "fit" and not config.trainer.fast_dev_run:
+            check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
+
+    def instantiate_classes(self) -> None:
+        """Build everything; an error of whatever kind is one line here, since nothing has begun."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException):
+            raise
+        except Exception as error:
+            raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
 
     def before_fit(self) -> None:
         """Load the data and look for problems that are too long, before any model; say which settings do nothing."""
+        callbacks: list[Any] = vars(self.trainer)["callbacks"]
+        k = next(c.k for c in callbacks if isinstance(c, TeamPassAtKCallback))
+        check_monitors(callbacks, figure_names(list(self.model.peer_configs), k))
+        check_step(self.model, self.datamodule.batch_size)
         optimizer = made(self.model.make_optimizer)
         self._check_checkpoint(type(optimizer).__name__)
         if self.checkpoint is not None:
@@ -128,11 +147,19 @@ class CoreCLI(LightningCLI):
     def before_validate(self) -> None:
         """As before training, for the problems that will be asked."""
         self._check_checkpoint()
+        if not self.datamodule.splits["val"]:
+            raise ValueError(
+                f"{self.datamodule.source} has no validation problems; set data.val_fraction or data.val_size above 0"
+            )
         self._check_room("val")
 
     def before_test(self) -> None:
         """As before training, for the problems that will be asked."""
         self._check_checkpoint()
+        if not self.datamodule.splits["test"]:
+            raise ValueError(
+                f"{self.datamodule.source} has no test problems; set data.test_fraction or data.test_size above 0"
+            )
         self._check_room("test")
 
     def before_predict(self) -> None:
@@ -170,11 +197,11 @@ class CoreCLI(LightningCLI):
         """Add the progress bar unless it is switched off, and leave checkpoints out if they are."""
         config = self.config_init[self.subcommand] if self.subcommand else self.config_init
         if config.trainer.get("enable_progress_bar") is not False:
-            kwargs["callbacks"] = [*(config.trainer.get("callbacks") or []), RescueProgressBar()]
+            kwargs["callbacks"] = [*_listed(config.trainer.get("callbacks")), RescueProgressBar()]
         if self.subcommand not in (None, "fit"):
             kwargs["logger"] = False  # an evaluation has a folder of its own; only a training is logged
             if self.subcommand in STAGES:
-                own = kwargs.get("callbacks") or config.trainer.get("callbacks") or []
+                own = kwargs.get("callbacks") or _listed(config.trainer.get("callbacks"))
                 kwargs["callbacks"] = [*own, EvaluationFolder()]
         elif config.trainer.get("logger") is not False:
             # metrics.csv is in the run folder whatever else logs.
@@ -188,6 +215,11 @@ class CoreCLI(LightningCLI):
         # The bar comes last: it shows what the others have counted in the same step.
         trainer.callbacks.sort(key=lambda callback: isinstance(callback, RescueProgressBar))
         return trainer
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    """The trainer's callbacks, of which a config may name a single one without a list."""
+    return callbacks if isinstance(callbacks, list) else [] if callbacks is None else [callbacks]
 
 
 def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:

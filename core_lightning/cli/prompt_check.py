@@ -36,6 +36,12 @@ class Reader:
         shape = text_config(source)
         self.encoder = PromptEncoder(self.tokenizer, config, name, getattr(shape, "vocab_size", None))
         context, new = getattr(shape, "max_position_embeddings", None), config.generation.max_new_tokens
+        width = getattr(shape, "hidden_size", None)
+        if width is not None and config.lora.r > width:
+            raise PeerSourceError(
+                f"peers.{name}.lora.r is {config.lora.r}, more than the width of {config.model}, {width}: a rank above it "
+                "adds nothing but memory; lower it"
+            )
         self.room = config.generation.room(context)
         self.mend = f"raise peers.{name}.generation.max_prompt_tokens"
         if self.room < config.generation.max_prompt_tokens:

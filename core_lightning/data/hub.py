@@ -9,6 +9,7 @@ from typing import Any
 
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
+from core_lightning.hub import offline_if_unreachable
 
 Row = Mapping[str, Any]
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
@@ -58,6 +59,7 @@ class HubDataModule(RescueDataModule):
         where = f"{self.path or self.repo}{f' ({config})' if config else ''}, split {split!r}"
         try:
             if self.path is None:
+                offline_if_unreachable()
                 builder = load_dataset_builder(self.repo, config, revision=self.revision)
                 if type(builder).__module__.startswith("datasets.packaged_modules.cache"):
                     builder = self._cached(builder, where)

@@ -7,6 +7,7 @@ from typing import Any
 
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
+from core_lightning.data.sizes import check_sizes
 from core_lightning.data.splits import SPLITS, Split
 from core_lightning.nano.tasks import TASKS, make_problems
 from core_lightning.records import Problem
@@ -37,8 +38,7 @@ class NanoTasks(RescueDataModule):
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise DataError(f"data.tasks is {list(self.tasks)}: choose at least one of {', '.join(TASKS)}")
-        if train_size < 1 or min(self.sizes.values()) < 0:
-            raise DataError(f"data.train_size must be at least 1, and no size negative, got {self.sizes}")
+        check_sizes(self.sizes)
 
     def load(self) -> Mapping[Split, Sequence[Problem]]:
         """Draw every split from its own side; the seed decides which questions."""

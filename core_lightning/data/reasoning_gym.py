@@ -11,6 +11,7 @@ from typing import Any
 
 from core_lightning.data.errors import DataError
 from core_lightning.data.module import RescueDataModule
+from core_lightning.data.sizes import check_sizes
 from core_lightning.data.splits import SPLITS, Split, hash_order, normalised, twins
 from core_lightning.records import AnswerKind, Problem
 
@@ -54,8 +55,7 @@ class ReasoningGym(RescueDataModule):
         if not self.tasks:
             raise DataError("data.tasks is empty: name at least one task, such as chain_sum")
         self.sizes: dict[Split, int] = {"train": train_size, "val": val_size, "test": test_size}
-        if train_size < 1 or min(self.sizes.values()) < 0:
-            raise DataError(f"data.train_size must be at least 1, and no size negative, got {self.sizes}")
+        check_sizes(self.sizes)
 
     def load(self) -> Mapping[Split, Sequence[Problem]]:
         """Draw every task's share of all three splits, and deal them out in an order that only the seed decides.

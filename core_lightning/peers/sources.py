@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core_lightning.hub import offline_if_unreachable
+
 #: Bumped when the conversion changes, so that an older cache is not read.
 _CONVERSION = 2
 
@@ -60,6 +62,7 @@ def resolve(model: str, revision: str | None = None) -> ModelSource:
     folder = Path(model).expanduser()
     if folder.is_dir():
         return ModelSource(str(folder), local=True)
+    offline_if_unreachable()
     return ModelSource(model, revision)
 
 

@@ -108,6 +108,13 @@ def score_problem(group: Group, peers: Sequence[str], k: int, rescue: bool = Fal
     )
 
 
+def figure_names(peers: Sequence[str], k: int) -> set[str]:
+    """Names of the figures :func:`evaluate` gives for a team."""
+    each, one = [0] * len(peers), [0.0] * len(peers)
+    score = ProblemScore("", 0.0, [k * len(peers)] * len(peers), each, one, one, one, 0.0, 0.0, 0.0)
+    return set(evaluate([score], peers, k, 0, "val")["values"])
+
+
 def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step: int, stage: str) -> Evaluation:
     """All figures of an evaluation.
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.objectives import Objective
 from core_lightning.peers.config import PeerConfig
-from core_lightning.peers.sources import check as check_source
 from core_lightning.protocol.credit import RESCUE_MODES, CreditSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import WeightedTerm
 from core_lightning.training.inert_terms import inert_terms
+from core_lightning.training.peer_checks import check_peers
 from core_lightning.training.settings import AdvantageSettings
 
 
@@ -40,14 +38,7 @@ def check_team(peers: Mapping[str, PeerConfig], least: int, most: int | None, ki
         )
     if most is not None and count > most:
         raise ValueError(f"model.peers has {count} peers, {kind} takes at most {most}")
-    for name, config in peers.items():
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise ValueError(f"peer name {name!r} must be made of letters, digits, _ and -: it names a folder")
-        check_source(config.model)
-        if config.adapter is not None and not (Path(config.adapter).expanduser() / "adapter_config.json").is_file():
-            raise ValueError(
-                f"peers.{name}.adapter {config.adapter!r} holds no adapter_config.json; give a folder in PEFT format"
-            )
+    check_peers(peers)
 
 
 def check_counts(counts: Mapping[str, int]) -> None:

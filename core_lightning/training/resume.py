@@ -40,7 +40,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{what} is damaged or no checkpoint ({type(error).__name__}); give another one of its folder"
         ) from error
     if not isinstance(found, dict):
-        raise ValueError(f"{what} holds a {type(found).__name__}, no checkpoint; give one from a run's checkpoints folder")
+        raise ValueError(
+            f"{what} holds a {type(found).__name__}, no checkpoint; give one from a run's checkpoints folder"
+        )
     for name, kind in _PARTS.items():
         if not isinstance(found.get(name), kind):
             raise ValueError(

@@ -6,6 +6,7 @@ The kill comes at a change the run is about to make in its folder; every such ch
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from pathlib import Path
@@ -85,7 +86,7 @@ def same(one: Any, other: Any, where: str = "") -> list[str]:
         return odd + [d for k in one.keys() & other.keys() for d in same(one[k], other[k], f"{where}/{k}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return [d for i, (a, b) in enumerate(zip(one, other, strict=True)) for d in same(a, b, f"{where}[{i}]")]
-    both_nan = one != one and other != other
+    both_nan = isinstance(one, float) and isinstance(other, float) and math.isnan(one) and math.isnan(other)
     return [] if both_nan or one == other else [f"{where}: {str(one)[:300]} against {str(other)[:300]}"]
 
 

@@ -1,0 +1,185 @@
+"""What a config can be known to ask in vain, before a class of it is made."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+
+#: Bytes that must be free where a run writes; its own size is not known beforehand.
+_LEAST_FREE = 16_000_000
+#: Set by launchers (torchrun, Slurm, MPI, Kubeflow) and by hand, on every node of several.
+_RENDEZVOUS = ("MASTER_ADDR", "SLURM_JOB_ID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID", "PMI_RANK")
+#: First parts of the names of logged metrics that come from training.
+_TRAINING = ("train", "reward", "rescue", "time", "nonfinite")
+
+
+def check_finite(config: Any, name: str = "") -> None:
+    """Refuse numbers that are none, wherever in a config they stand.
+
+    Args:
+        config: Plain data or a namespace of the parser.
+        name: Keys that lead here.
+
+    Raises:
+        ValueError: Names the setting.
+
+    >>> check_finite({"model": {"init_args": {"objective": {"init_args": {"beta": math.nan}}}}})
+    Traceback (most recent call last):
+    ValueError: model.objective.beta is nan; give a finite number
+    """
+    for key, value in _children(config):
+        path = name if key == "init_args" else f"{name}.{key}".lstrip(".")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{path} is {value}; give a finite number")
+        check_finite(value, path)
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        yield from ((str(k), v) for k, v in value.items())
+    elif hasattr(value, "__dict__") and type(value).__name__ == "Namespace":
+        yield from vars(value).items()
+    elif isinstance(value, list | tuple):
+        yield from ((str(i), v) for i, v in enumerate(value))
+
+
+def check_trainer(trainer: Any, fit: bool = True) -> None:
+    """Refuse trainer settings that cannot work.
+
+    Args:
+        trainer: The trainer's part of the config.
+        fit: Whether the command trains.
+
+    Raises:
+        ValueError: Names the setting and the mend.
+    """
+    _check_devices(trainer)
+    if fit:
+        _check_optimization(trainer)
+        _check_intervals(trainer)
+
+
+def _check_optimization(trainer: Any) -> None:
+    """Settings whose place is elsewhere, because several adapters are optimized by hand."""
+    if trainer.gradient_clip_val is not None or trainer.gradient_clip_algorithm is not None:
+        raise ValueError(
+            "trainer.gradient_clip_val clips all peers together; set model.max_grad_norm, which clips each"
+        )
+    if trainer.accumulate_grad_batches != 1:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; leave it at 1 and raise "
+            "data.batch_size: the loss is taken in micro-batches of peers.<name>.score_batch_tokens in any case"
+        )
+
+
+def _check_intervals(trainer: Any) -> None:
+    every = trainer.val_check_interval
+    number = isinstance(every, int | float) and not isinstance(every, bool)
+    if number and (every <= 0 or (isinstance(every, float) and every > 1)):
+        raise ValueError(
+            f"trainer.val_check_interval is {every}; give steps between evaluations, 1 or more, a share of an epoch up to "
+            "1.0, or trainer.limit_val_batches 0 for no evaluation"
+        )
+    epochs = trainer.check_val_every_n_epoch
+    if epochs is not None and epochs < 1:
+        raise ValueError(f"trainer.check_val_every_n_epoch is {epochs}; set it to 1 or more, or null to count steps")
+    if trainer.log_every_n_steps is not None and trainer.log_every_n_steps < 1:
+        raise ValueError(f"trainer.log_every_n_steps is {trainer.log_every_n_steps}; set it to 1 or more")
+
+
+def _check_devices(trainer: Any) -> None:
+    accelerator, devices, nodes = trainer.accelerator, trainer.devices, trainer.num_nodes
+    on_processor = accelerator == "cpu" or (
+        accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"trainer.accelerator is {accelerator}, and torch finds no GPU here; set it to cpu or auto")
+    if on_processor and devices != "auto" and not _is_count(devices):
+        raise ValueError(
+            f"trainer.devices is {devices}; on a processor it is the number of processes, 1 or more, or auto for one"
+        )
+    if not on_processor and not _is_devices(devices):
+        raise ValueError(f"trainer.devices is {devices}; give a number of GPUs, a list of their numbers, -1 or auto")
+    if nodes < 1:
+        raise ValueError(f"trainer.num_nodes is {nodes}; set it to 1 or more")
+    if nodes > 1 and not any(name in os.environ for name in _RENDEZVOUS):
+        raise ValueError(
+            f"trainer.num_nodes is {nodes}, and nothing tells where the others are (MASTER_ADDR is not set); start this "
+            "command on every node with torchrun or Slurm, or set it to 1"
+        )
+
+
+def _is_count(devices: Any) -> bool:
+    return not isinstance(devices, bool) and str(devices).isdigit() and int(devices) >= 1
+
+
+def _is_devices(devices: Any) -> bool:
+    if isinstance(devices, list):
+        return bool(devices) and all(isinstance(d, int) and d >= 0 for d in devices)
+    numbers = str(devices).split(",")
+    return str(devices) in ("auto", "-1") or (devices != 0 and all(n.strip().isdigit() for n in numbers if n.strip()))
+
+
+def check_place(root: Any) -> None:
+    """Refuse a run folder that cannot be written to; nothing is made to find out.
+
+    Args:
+        root: ``trainer.default_root_dir``; None is the present folder.
+
+    Raises:
+        ValueError: Names the folder and the mend.
+    """
+    if root is None:
+        return
+    mend = "give another --trainer.default_root_dir"
+    if not str(root).strip():
+        raise ValueError(f"trainer.default_root_dir is empty; {mend}, such as runs/first")
+    if "://" in str(root) or "\0" in str(root):
+        raise ValueError(
+            f"trainer.default_root_dir {root!a} is no folder of this machine; {mend}, and copy the run when it ends"
+        )
+    folder = Path(root).absolute()
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise ValueError(f"run folder {root}: {folder} is a file; {mend}")
+        if not os.access(folder, os.W_OK | os.X_OK) or os.statvfs(folder).f_flag & os.ST_RDONLY:
+            raise ValueError(f"run folder {root}: {folder} cannot be written to; {mend}")
+        if (free := shutil.disk_usage(folder).free) < _LEAST_FREE:
+            raise ValueError(
+                f"run folder {root}: its disk is full ({free / 1e6:.1f} MB are free); free some, or {mend}"
+            )
+    except OSError as error:  # a name that is too long, a loop of links
+        raise ValueError(f"run folder {str(root)[:80]} cannot be made ({error.strerror}); {mend}") from error
+
+
+def check_monitors(callbacks: list[Any], evaluated: set[str]) -> None:
+    """Refuse a callback that waits for a metric nobody logs.
+
+    Args:
+        callbacks: The trainer's callbacks; one of the user's own may log anything, so none is refused beside it.
+        evaluated: Names of the figures of an evaluation, without ``val/``.
+
+    Raises:
+        ValueError: Names the metric, and one that is meant perhaps.
+    """
+    known = {f"val/{name}" for name in evaluated}
+    if any(type(c).__module__.partition(".")[0] not in ("core_lightning", "lightning") for c in callbacks):
+        return
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str) or monitor in known or monitor.partition("/")[0] in _TRAINING:
+            continue
+        close = get_close_matches(monitor, sorted(known), 1)
+        raise ValueError(
+            f"{type(callback).__name__} monitors {monitor!r}, which is not logged; "
+            + (f"did you mean {close[0]}?" if close else f"choose among {', '.join(sorted(known))}")
+        )
