@@ -86,7 +86,7 @@ class AdapterCheckpoint(Checkpoint):
         evaluated = self._boundary["epoch_loop.val_loop.batch_progress"]["total"]
         evaluated["ready"] += 1
         evaluated["started"] += 1
-        if not 0 < trainer.max_steps <= trainer.global_step:
+        if not _has_all_steps(trainer):
             # Lightning does nothing more with a run that has all of its steps: the last of them is saved evaluated.
             self._save_pending(trainer, pl_module)
 
@@ -100,10 +100,11 @@ class AdapterCheckpoint(Checkpoint):
             assert score is not None
             self.best_score = score
             self.best_model_path = str(_folder(trainer) / "best.ckpt")
-        if _closing(trainer):
+        if not _closing(trainer):
+            self._boundary = trainer.fit_loop.state_dict()  # now with this evaluation in it
+        if _closing(trainer) or _has_all_steps(trainer):
             self._end_is_best = better  # saved with the end of the run
             return
-        self._boundary = trainer.fit_loop.state_dict()  # now with this evaluation in it
         if better:
             # Before the step's own: a run killed between the two does the evaluation over, and writes both again.
             self._save(trainer, "best.ckpt")
@@ -218,6 +219,10 @@ def _copy(path: Path, name: str) -> None:
     fresh = path.with_name(f"{name}.new")
     shutil.copyfile(path, fresh)
     os.replace(fresh, path.with_name(name))
+
+
+def _has_all_steps(trainer: Trainer) -> bool:
+    return 0 < trainer.max_steps <= trainer.global_step
 
 
 def _closing(trainer: Trainer) -> bool:

@@ -74,7 +74,8 @@ def _check_revision(name: str, config: PeerConfig) -> None:
     local = config.model.startswith(("embedded/", "nano/")) or config.model.endswith(".gguf")
     if local or Path(config.model).expanduser().is_dir():
         raise ValueError(
-            f"peers.{name}.revision is {config.revision!r}, but {config.model} is not from the hub and has none; leave it out"
+            f"peers.{name}.revision is {config.revision!r}, but {config.model} is not from the hub and has none; "
+            "leave it out"
         )
 
 
