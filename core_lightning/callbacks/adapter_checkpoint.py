@@ -61,7 +61,7 @@ class AdapterCheckpoint(Checkpoint):
         """Save the start, or remove checkpoints of steps that a resumed run is about to repeat."""
         self._boundary, self._pending, self._end_is_best = None, False, False
         if trainer.ckpt_path is None:
-            self._save(trainer, "last.ckpt")
+            self._save_start(trainer)
         elif trainer.is_global_zero:
             for step, path in _numbered(trainer):
                 if step > pl_module.batches_done:
@@ -169,6 +169,15 @@ class AdapterCheckpoint(Checkpoint):
 
     def _due(self, pl_module: Any) -> bool:
         return pl_module.batches_done % self.every_n_batches == 0
+
+    def _save_start(self, trainer: Trainer) -> None:
+        start = trainer.fit_loop.state_dict()
+        # Lightning takes it that a step was done which it had not counted yet, and would log every step one too high.
+        start["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+        self._boundary = start
+        with self._at_boundary(True):
+            self._save(trainer, "last.ckpt")
+        self._boundary = None
 
     def _save_pending(self, trainer: Trainer, pl_module: Any) -> None:
         if self._pending:
