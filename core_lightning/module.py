@@ -41,12 +41,13 @@ from core_lightning.training.checks import (
     say_what_is_inert,
 )
 from core_lightning.training.nonfinite import NonfiniteGuard
+from core_lightning.training.out_of_memory import accumulate_within_memory, freeze_within_memory
 from core_lightning.training.prediction import prediction, rescued_prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
 from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
-from core_lightning.training.update import PeerBatch, accumulate, freeze
+from core_lightning.training.update import PeerBatch
 
 
 @dataclass
@@ -310,7 +311,7 @@ class CollaborativeReasoningModule(LightningModule):
 
     def _freeze(self, peer: Peer, groups: Sequence[Group], masked: set[int], objective: Objective) -> PeerBatch:
         with self.team.watch("score", peer.name, peer.device):
-            batch = freeze(
+            batch = freeze_within_memory(
                 peer,
                 self.examples(peer, groups, masked),
                 need_old=self.updates_per_batch > 1,
@@ -338,7 +339,7 @@ class CollaborativeReasoningModule(LightningModule):
             if not batches[peer.name]:
                 return {}
             with self.team.watch("backward", peer.name, peer.device):
-                return accumulate(peer, batches[peer.name], objective, self.credit, backward)
+                return accumulate_within_memory(peer, batches[peer.name], objective, self.credit, backward)
 
         with self._unsynced():
             done = on_their_devices(learn, peers, self.parallel_peers)

@@ -19,6 +19,7 @@ from core_lightning.callbacks.adapter_card import write_cards
 from core_lightning.callbacks.run_folder import leaves_files
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+from core_lightning.callbacks.whole_files import replacing
 
 
 class AdapterCheckpoint(Checkpoint):
@@ -81,6 +82,8 @@ class AdapterCheckpoint(Checkpoint):
         """Make this the place to go on from: an evaluation that is interrupted is then done over from its start."""
         if trainer.sanity_checking or trainer.state.fn != "fit" or _closing(trainer):
             return
+        begun: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        begun.ready = begun.started = begun.processed = begun.completed  # without the mark below, in a run that goes on
         self._boundary = trainer.fit_loop.state_dict()
         # Lightning passes by an evaluation it finds complete; one that has begun its first batch is gone back to.
         evaluated = self._boundary["epoch_loop.val_loop.batch_progress"]["total"]
@@ -139,10 +142,14 @@ class AdapterCheckpoint(Checkpoint):
         # With several processes the others may not be here, and saving waits for them.
         if self._boundary is None or trainer.world_size > 1 or _optimizer_steps(trainer) != self._steps_at_boundary:
             return
-        with self._at_boundary(True):
-            self._save(trainer, "last.ckpt")
-        self._save_adapters(trainer, pl_module)
         last = _folder(trainer) / "last.ckpt"
+        try:
+            with self._at_boundary(True):
+                self._save(trainer, "last.ckpt")
+            self._save_adapters(trainer, pl_module)
+        except OSError as error:  # a full disk, which may be what ended the run
+            rank_zero_info(f"the last finished step could not be saved ({error.strerror}); {last} is of an earlier one")
+            return
         rank_zero_info(f"saved the {pl_module.batches_done} finished steps; resume with --ckpt_path {last}")
 
     @contextmanager
@@ -201,10 +208,11 @@ class AdapterCheckpoint(Checkpoint):
         if not leaves_files(trainer):
             return None
         path = _folder(trainer) / name
-        fresh = path.with_name(name + ".new")
-        trainer.save_checkpoint(fresh, weights_only=False)  # every rank takes part
-        if trainer.is_global_zero:
-            os.replace(fresh, path)
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(path, weights_only=False)  # every rank takes part, and only the first one writes
+            return path
+        with replacing(path) as fresh:
+            trainer.save_checkpoint(fresh, weights_only=False)
         return path
 
     def _save_adapters(self, trainer: Trainer, pl_module: Any) -> None:
@@ -225,9 +233,8 @@ class AdapterCheckpoint(Checkpoint):
 
 def _copy(path: Path, name: str) -> None:
     """Put a copy of a checkpoint beside it, whole or not at all."""
-    fresh = path.with_name(f"{name}.new")
-    shutil.copyfile(path, fresh)
-    os.replace(fresh, path.with_name(name))
+    with replacing(path.with_name(name)) as fresh:
+        shutil.copyfile(path, fresh)
 
 
 def _has_all_steps(trainer: Trainer) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from core_lightning.callbacks.run_folder import leaves_files, run_manifest
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.callbacks.trace_log import TraceLog, trace_lines
+from core_lightning.callbacks.whole_files import replacing
 from core_lightning.records import Group
 from core_lightning.report.answers import told
 from core_lightning.report.evaluation import Evaluation, as_json
@@ -172,9 +172,8 @@ def write_evaluation(
 
 def write(path: Path, text: str) -> None:
     """Write a file that is complete or absent."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    os.replace(fresh, path)
+    with replacing(path) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 def _free(folder: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from core_lightning.callbacks.whole_files import append, replacing
 
 FILE = "metrics.csv"
 
@@ -58,8 +59,7 @@ class MetricsCsv(Logger):
         columns = self._known_columns()
         if new := [name for name in row if name not in columns]:
             self._rewrite([*columns, *new], read_metrics(self.path))
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(_line([row.get(name, "") for name in self._known_columns()]))
+        append(self.path, _line([row.get(name, "") for name in self._known_columns()]))
 
     @rank_zero_only
     def rewind(self, step: int, evaluated: bool = True) -> None:
@@ -92,11 +92,9 @@ class MetricsCsv(Logger):
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".csv.new")
-        with fresh.open("w", encoding="utf-8", newline="") as file:
+        with replacing(self.path) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
             file.write(_line(columns))
             file.writelines(_line([row.get(name, "") for name in columns]) for row in rows)
-        os.replace(fresh, self.path)
         self._columns = columns
 
 

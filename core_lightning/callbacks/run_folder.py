@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from core_lightning.callbacks.metrics_csv import FILE, MetricsCsv, read_metrics
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
+from core_lightning.callbacks.whole_files import replacing
 
 LIBRARIES = ("core-lightning", "torch", "transformers", "peft", "lightning", "bitsandbytes", "torchmetrics", "datasets")
 PEER_FIELDS = ("model", "revision", "adapter", "quantization", "dtype")
@@ -75,9 +75,9 @@ class RunFolder(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         if not resuming and not _has_trained(folder):
             (folder / FILE).unlink(missing_ok=True)  # of a run that was killed before its first step
-        fresh = path.with_suffix(".json.new")
-        fresh.write_text(json.dumps(run_manifest(trainer, pl_module), indent=1, default=str) + "\n", encoding="utf-8")
-        os.replace(fresh, path)
+        with replacing(path) as fresh:
+            text = json.dumps(run_manifest(trainer, pl_module), indent=1, default=str) + "\n"
+            fresh.write_text(text, encoding="utf-8")
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Wind the metrics of a resumed run back to its checkpoint."""

@@ -12,6 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from core_lightning.callbacks.run_folder import leaves_files
+from core_lightning.callbacks.whole_files import append
 from core_lightning.records import Group
 
 
@@ -48,10 +49,9 @@ class TraceLog(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Closed after every step, so that a run that is killed loses no finished one.
         # Half a surrogate pair, which UTF-8 has no bytes for, is then written as JSON escapes it.
-        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            for group in record.groups:
-                for line in trace_lines(group, record.step, self.questions):
-                    file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        lines = (line for group in record.groups for line in trace_lines(group, record.step, self.questions))
+        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        append(path, text, errors="backslashreplace")
 
 
 def trace_lines(group: Group, step: int, questions: bool = True) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import ArgumentError
@@ -22,6 +23,7 @@ import core_lightning.callbacks
 import core_lightning.data
 import core_lightning.objectives
 import core_lightning.rewards  # noqa: F401
+from core_lightning.answers import WorkerStartError
 from core_lightning.callbacks import (
     AdapterCheckpoint,
     EvaluationFolder,
@@ -56,6 +58,7 @@ from core_lightning.module import CollaborativeReasoningModule, SoloReasoningMod
 from core_lightning.records import Problem
 from core_lightning.report.evaluation import figure_names
 from core_lightning.report.visible import visible
+from core_lightning.training.out_of_memory import OutOfMemoryError
 from core_lightning.training.resume import check_data, check_resume, made, read_checkpoint
 
 
@@ -305,8 +308,12 @@ def spelled_out(args: ArgsType) -> ArgsType:
     return rest
 
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+"""Errors of the system that say that nothing more can be written."""
+
+
 def main(args: ArgsType = None) -> None:
-    """Run a command; a setting that cannot work ends with one line and exit code 2."""
+    """Run a command; a setting that cannot work ends with one line and exit code 2, a run that has to stop with 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet_others()
     given = sys.argv[1:] if args is None else args
@@ -316,7 +323,22 @@ def main(args: ArgsType = None) -> None:
         else:
             build_cli(args)
     except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException) as error:
-        if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
+        _end(one_line(error), 2)
+    except (OutOfMemoryError, WorkerStartError) as error:
+        _end(str(error), 1)
+    except OSError as error:
+        if error.errno not in FULL:
             raise
-        print(f"error: {visible(one_line(error))}", file=sys.stderr)
-        raise SystemExit(2) from None
+        where = f" at {error.filename}" if error.filename else ""
+        _end(
+            f"the run folder cannot be written to ({error.strerror}{where}); free some space and go on with --ckpt_path last",
+            1,
+        )
+
+
+def _end(line: str, code: int) -> None:
+    """Leave an ``except`` with one line; the variable CORE_LIGHTNING_TRACEBACK asks for the whole story."""
+    if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
+        raise  # noqa: PLE0704  # of the handler that calls this
+    print(f"error: {visible(line)}", file=sys.stderr)
+    raise SystemExit(code) from None
