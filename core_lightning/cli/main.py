@@ -330,10 +330,8 @@ def main(args: ArgsType = None) -> None:
         if error.errno not in FULL:
             raise
         where = f" at {error.filename}" if error.filename else ""
-        _end(
-            f"the run folder cannot be written to ({error.strerror}{where}); free some space and go on with --ckpt_path last",
-            1,
-        )
+        what = f"the run folder cannot be written to ({error.strerror}{where})"
+        _end(f"{what}; free some space and go on with --ckpt_path last", 1)
 
 
 def _end(line: str, code: int) -> None:

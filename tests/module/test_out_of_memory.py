@@ -57,7 +57,7 @@ def test_the_step_goes_on(
 
 def test_twice_is_too_often(llama_folder: Path, neox_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Memory(monkeypatch, 0, MemoryError())
-    with pytest.warns(UserWarning), pytest.raises(OutOfMemoryError, match=r"score_batch_tokens 8192 neither; lower it"):
+    with pytest.warns(UserWarning, match="no memory"), pytest.raises(OutOfMemoryError, match=r"score_batch_tokens 8192 neither; lower it"):
         run(tmp_path, llama_folder, neox_folder)
 
 
