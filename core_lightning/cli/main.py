@@ -49,6 +49,7 @@ from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
 from core_lightning.cli.prompt_check import check_room
 from core_lightning.cli.quiet import quiet_others
+from core_lightning.cli.signals import SecondInterrupt, end_on_hang_up
 from core_lightning.cli.size_checks import check_step
 from core_lightning.cli.tracker_check import begin_trackers
 from core_lightning.cli.trainer import CommandTrainer
@@ -215,6 +216,7 @@ class CoreCLI(LightningCLI):
         trainer: Any = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
         if config.trainer.get("enable_checkpointing") is False:
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, AdapterCheckpoint)]
+        trainer.callbacks.insert(0, SecondInterrupt())  # before those that save
         # The bar comes last: it shows what the others have counted in the same step.
         trainer.callbacks.sort(key=lambda callback: isinstance(callback, RescueProgressBar))
         return trainer
@@ -316,6 +318,7 @@ def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2, a run that has to stop with 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     quiet_others()
+    end_on_hang_up()
     given = sys.argv[1:] if args is None else args
     try:
         if isinstance(given, list) and given[:1] == ["compare"]:
