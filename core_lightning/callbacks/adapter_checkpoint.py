@@ -61,6 +61,10 @@ class AdapterCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the start, or remove checkpoints of steps that a resumed run is about to repeat."""
         self._boundary, self._pending, self._end_is_best = None, False, False
+        loop = trainer.fit_loop
+        if loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch:
+            # Lightning closed the epoch of that batch while it loaded, and would not count the next one as begun.
+            loop.reset_restart_stage()
         if trainer.ckpt_path is None:
             self._save_start(trainer)
         elif trainer.is_global_zero:

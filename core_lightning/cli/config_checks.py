@@ -36,7 +36,9 @@ def check_finite(config: Any, name: str = "") -> None:
     """
     for key, value in _children(config):
         path = name if key == "init_args" else f"{name}.{key}".lstrip(".")
-        if isinstance(value, float) and not math.isfinite(value):
+        # YAML knows ".nan" alone; the parser makes the number of the others later.
+        written = isinstance(value, str) and value.lower().lstrip("+-") in ("nan", "inf", "infinity")
+        if written or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{path} is {value}; give a finite number")
         check_finite(value, path)
 

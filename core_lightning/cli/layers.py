@@ -17,6 +17,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.cli.command_checks import load_yaml_once
+from core_lightning.cli.config_checks import check_finite
 from core_lightning.cli.logger_names import logger_config
 from core_lightning.rewards import default_terms
 
@@ -50,6 +51,7 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
 
     Raises:
         LayerError: One line with the mend.
+        ValueError: A number in them is not finite.
     """
     files, rest = _split(arguments)
     switches = list(_switches(rest))
@@ -61,6 +63,9 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     config: Any = {}
     for layer in layers:
         config = merge(config, layer, (), accepted)
+    check_finite(config)
+    for keys, value, _ in switches:
+        check_finite(_nested(keys, value))
     for keys, value in folded:
         config = merge(config, _nested(_reward_keys(keys), value), (), accepted)
     _complete_rewards(config)
