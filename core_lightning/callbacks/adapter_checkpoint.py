@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from core_lightning.callbacks.adapter_card import write_cards
 from core_lightning.callbacks.run_folder import leaves_files
@@ -143,8 +144,9 @@ class AdapterCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         """Save the state after the last finished step, if the weights are still those."""
-        # With several processes the others may not be here, and saving waits for them.
-        if self._boundary is None or trainer.world_size > 1 or _optimizer_steps(trainer) != self._steps_at_boundary:
+        # Of several processes the others may not be here, and saving waits for them; an order to end reaches all.
+        together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+        if self._boundary is None or not together or _optimizer_steps(trainer) != self._steps_at_boundary:
             return
         last = _folder(trainer) / "last.ckpt"
         try:

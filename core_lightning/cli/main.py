@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from jsonargparse import set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from yaml import YAMLError
 
 # Bare class names in configs resolve only for classes that are imported here.
@@ -49,7 +51,7 @@ from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
 from core_lightning.cli.prompt_check import check_room
 from core_lightning.cli.quiet import quiet_others
-from core_lightning.cli.signals import SecondInterrupt, end_on_hang_up
+from core_lightning.cli.signals import EndTogether, SecondInterrupt, end_on_hang_up
 from core_lightning.cli.size_checks import check_step
 from core_lightning.cli.tracker_check import begin_trackers
 from core_lightning.cli.trainer import CommandTrainer
@@ -60,6 +62,7 @@ from core_lightning.records import Problem
 from core_lightning.report.evaluation import figure_names
 from core_lightning.report.visible import visible
 from core_lightning.training.out_of_memory import OutOfMemoryError
+from core_lightning.training.ranks import is_lost_rank
 from core_lightning.training.resume import check_data, check_resume, made, read_checkpoint
 
 
@@ -216,7 +219,7 @@ class CoreCLI(LightningCLI):
         trainer: Any = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
         if config.trainer.get("enable_checkpointing") is False:
             trainer.callbacks = [c for c in trainer.callbacks if not isinstance(c, AdapterCheckpoint)]
-        trainer.callbacks.insert(0, SecondInterrupt())  # before those that save
+        trainer.callbacks[:0] = [SecondInterrupt(), EndTogether()]  # before those that save
         # The bar comes last: it shows what the others have counted in the same step.
         trainer.callbacks.sort(key=lambda callback: isinstance(callback, RescueProgressBar))
         return trainer
@@ -329,6 +332,14 @@ def main(args: ArgsType = None) -> None:
         _end(one_line(error), 2)
     except (OutOfMemoryError, WorkerStartError) as error:
         _end(str(error), 1)
+    except SIGTERMException:
+        # What a shell says of a process that was told to end; other ranks leave it to the first one to say so.
+        raise SystemExit(128 + signal.SIGTERM if rank_zero_only.rank == 0 else 0) from None
+    except RuntimeError as error:
+        if not is_lost_rank(error):
+            raise
+        what = f"another process of this run is gone, or did not come ({' '.join(str(error).split())[:150]})"
+        _end(f"{what}; this one ends, too, and --ckpt_path last goes on from the last checkpoint", 1)
     except OSError as error:
         if error.errno not in FULL:
             raise

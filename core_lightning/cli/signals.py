@@ -1,4 +1,4 @@
-"""What ends a run from outside: a closed terminal as an order to end, and a second Ctrl-C at once."""
+"""What ends a run from outside: an order to end, for all processes at once; a closed terminal; a second Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import threading
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from core_lightning.training.ranks import sum_over_ranks
 
 
 def end_on_hang_up() -> None:
@@ -31,3 +34,39 @@ class SecondInterrupt(Callback):
         """Listen again."""
         if isinstance(exception, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
+
+class EndTogether(Callback):
+    """SIGTERM in a run of several processes: all of them save and end after the same step, whichever was told.
+
+    Lightning tells the others from within the handler of the signal. That message crosses what the processes exchange at
+    that moment, say a sum of gradients. Here the handler leaves a mark, and the marks are exchanged between two steps.
+    An evaluation that has begun comes to its end.
+    """
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Listen in Lightning's place."""
+        self._listen(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Listen in Lightning's place."""
+        self._listen(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """End, if any process was told to.
+
+        Raises:
+            SIGTERMException: In every process.
+        """
+        if trainer.world_size > 1 and sum_over_ranks([float(self._told)], pl_module.device) != [0]:
+            raise SIGTERMException
+
+    def _listen(self, trainer: Trainer) -> None:
+        if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._tell)
+
+    def _tell(self, *_: object) -> None:
+        self._told = True

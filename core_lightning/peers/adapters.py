@@ -55,7 +55,7 @@ def add_adapter(
     import peft
 
     if start is not None:
-        saved = _check_start(name, Path(start).expanduser())
+        saved = check_start(name, Path(start).expanduser())
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error below
@@ -249,7 +249,7 @@ def _matches(path: str, targets: list[str] | str) -> bool:
 # --- a saved adapter ----------------------------------------------------------------------------------------------------
 
 
-def _check_start(name: str, folder: Path) -> dict[str, Tensor]:
+def check_start(name: str, folder: Path) -> dict[str, Tensor]:
     """The weights of a saved adapter that can be put on a base as it is.
 
     Raises:

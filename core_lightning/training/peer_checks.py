@@ -81,7 +81,7 @@ def _check_revision(name: str, config: PeerConfig) -> None:
 
 def _check_adapter(name: str, config: PeerConfig, peers: Mapping[str, PeerConfig]) -> None:
     # Its module imports PEFT, a second or two, which only a start adapter needs here.
-    from core_lightning.peers.adapters import _check_start
+    from core_lightning.peers.adapters import check_start
 
     what = f"peers.{name}.adapter {config.adapter!r}"
     file = Path(str(config.adapter)).expanduser() / "adapter_config.json"
@@ -93,7 +93,7 @@ def _check_adapter(name: str, config: PeerConfig, peers: Mapping[str, PeerConfig
         raise ValueError(f"{what}: its adapter_config.json is no JSON ({error}); save the adapter again") from error
     if not isinstance(settings, dict) or "peft_type" not in settings:
         raise ValueError(f"{what}: its adapter_config.json names no peft_type; save the adapter again")
-    _check_start(name, file.parent)
+    check_start(name, file.parent)
     base = settings.get("base_model_name_or_path")
     if base and base not in _names(config):
         owner = next((p for p, c in peers.items() if p != name and base in _names(c)), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -56,3 +57,18 @@ def combine_metrics(metrics: Mapping[str, float], counts: set[str], device: torc
         name: total if name in counts else total / having[name] if having[name] else math.nan
         for name, total in zip(metrics, sums, strict=False)
     }
+
+
+_LOST = re.compile(
+    r"gloo.*(connection (closed|reset)|timed out)|nccl|connection (closed|reset) by peer|broken pipe",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether an error of an exchange says that another process of the run is gone, or never came."""
+    if not distributed.is_available():
+        return False
+    return isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and not alone() and _LOST.search(str(error)) is not None
+    )
