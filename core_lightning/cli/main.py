@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 from argparse import ArgumentError
@@ -334,11 +335,13 @@ def main(args: ArgsType = None) -> None:
         _end(str(error), 1)
     except SIGTERMException:
         # What a shell says of a process that was told to end; other ranks leave it to the first one to say so.
-        raise SystemExit(128 + signal.SIGTERM if rank_zero_only.rank == 0 else 0) from None
+        first = getattr(rank_zero_only, "rank", 0) == 0
+        raise SystemExit(128 + signal.SIGTERM if first else 0) from None
     except RuntimeError as error:
         if not is_lost_rank(error):
             raise
-        what = f"another process of this run is gone, or did not come ({' '.join(str(error).split())[:150]})"
+        said = re.sub(r"^\[.*?\] *", "", " ".join(str(error).split())).partition(". ")[0][:150]
+        what = f"another process of this run is gone, or did not come ({said})"
         _end(f"{what}; this one ends, too, and --ckpt_path last goes on from the last checkpoint", 1)
     except OSError as error:
         if error.errno not in FULL:

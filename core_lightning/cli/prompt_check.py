@@ -63,7 +63,7 @@ def text_config(source: ModelSource) -> Any:
 
     try:
         settings = AutoConfig.from_pretrained(
-            source.name_or_path, revision=source.revision, local_files_only=source.local
+            source.name_or_path, revision=source.revision, local_files_only=source.local, trust_remote_code=False
         )
     except Exception as error:  # the tokenizer was read from the same place, so the file itself is at fault
         reason = " ".join(str(error).split())[:200]

@@ -19,7 +19,8 @@ def load(folder: Path) -> tuple[Any, PreTrainedTokenizerBase]:
     """The model (float32, eval mode) and the tokenizer of a peer's folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    own = {"trust_remote_code": False, "local_files_only": True}
+    return AutoModelForCausalLM.from_pretrained(folder, **own).eval(), AutoTokenizer.from_pretrained(folder, **own)
 
 
 @torch.no_grad()

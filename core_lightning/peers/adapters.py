@@ -259,7 +259,7 @@ def check_start(name: str, folder: Path) -> dict[str, Tensor]:
 
     what = f"peer {name!r}: adapter {str(folder)!r}"
     settings_file = folder / "adapter_config.json"
-    for file in (settings_file, folder / "adapter_model.safetensors", folder / "adapter_model.bin"):
+    for file in (settings_file, folder / "adapter_model.safetensors"):
         check_pointer(file, what)
     try:
         settings = json.loads(settings_file.read_text(encoding="utf-8"))
@@ -281,6 +281,11 @@ def check_start(name: str, folder: Path) -> dict[str, Tensor]:
                 f"{what} has {setting} {settings[setting]}, weights beside LoRA that would not be trained; merge it "
                 "into its base and give that as the model"
             )
+    if not (folder / "adapter_model.safetensors").exists() and (folder / "adapter_model.bin").exists():
+        raise PeerSourceError(
+            f"{what} is stored as adapter_model.bin, a format that can run code when it is read; save it again with PEFT, "
+            "which writes adapter_model.safetensors"
+        )
     if settings.get("bias", "none") != "none":
         raise PeerSourceError(f"{what} has bias {settings['bias']}: it changes biases of the base; only none is taken")
     try:

@@ -42,7 +42,7 @@ def load_tokenizer(source: ModelSource) -> Any:
     tokenizer = converted_tokenizer(source.name_or_path)
     if tokenizer is None:
         # Where mistral-common is installed, its own class would be chosen, which has neither templates nor offsets.
-        tokenizer = _from_hub(AutoTokenizer.from_pretrained, source, mistral_format=False)
+        tokenizer = from_hub(AutoTokenizer.from_pretrained, source, mistral_format=False)
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is None:
         raise PeerSourceError(
             f"model {source.name_or_path!r}: its tokenizer has neither a padding nor an end token; name one of them in its "
@@ -65,7 +65,7 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     if not sys.stderr.isatty():
         disable_progress_bar()  # in a file, hundreds of bars
     dtype = compute_dtype(config, device)
-    settings = _from_hub(AutoConfig.from_pretrained, source)
+    settings = from_hub(AutoConfig.from_pretrained, source)
     # Conditional-generation models (Mistral 3, for one) are used text-only; they are not registered as causal models.
     registered = type(settings) in AutoModelForCausalLM._model_mapping
     factory = AutoModelForCausalLM if registered else AutoModelForImageTextToText
@@ -78,11 +78,12 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     if quantized is not None or stored is not None:
         options["device_map"] = {"": device}
     with _quiet_loading():
-        network, found = _from_hub(
+        network, found = from_hub(
             factory.from_pretrained,
             source,
             dtype=dtype,
             output_loading_info=True,
+            use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are named below
             **options,
         )
@@ -213,14 +214,23 @@ def _quantization(config: PeerConfig, dtype: torch.dtype, stored: str | None) ->
     return None
 
 
-def _from_hub(load: Any, source: ModelSource, **options: Any) -> Any:
-    """Call a ``from_pretrained`` and turn its many failures into one clear line."""
+def from_hub(load: Any, source: ModelSource, **options: Any) -> Any:
+    """Call a ``from_pretrained`` and turn its many failures into one clear line.
+
+    Code that comes with a model is never run, and weights are read from safetensors only: the older format is a pickle,
+    which can run code, too.
+    """
+    safe = {"revision": source.revision, "local_files_only": source.local, "trust_remote_code": False}
     try:
-        return load(source.name_or_path, revision=source.revision, local_files_only=source.local, **options)
+        return load(source.name_or_path, **safe, **options)
     except Exception as error:
         text = str(error)
         where = f"model {source.name_or_path!r}"
-        if source.local:
+        if "trust_remote_code" in text:
+            mend = "it needs Python code of its own, which is not run; give a model that transformers knows"
+        elif re.search(r"no file named \S*\.safetensors|safetensors.*(not found|does not)", text):
+            mend = "it cannot be read: it has no weights in safetensors; give a copy that has, saved by save_pretrained"
+        elif source.local:
             mend = f"it cannot be read ({first_line(error)})"
         elif re.search(r"\b(gated|401|403|restricted)\b", text, re.IGNORECASE):
             mend = "it is gated: accept its terms on the hub and log in with `hf auth login`"
@@ -235,6 +245,7 @@ def _from_hub(load: Any, source: ModelSource, **options: Any) -> Any:
 
 __all__ = [
     "compute_dtype",
+    "from_hub",
     "load_base",
     "load_tokenizer",
     "resolve",

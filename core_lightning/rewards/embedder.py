@@ -117,10 +117,12 @@ class MiniLMEmbedder(Embedder):
         from transformers import AutoModel, AutoTokenizer
 
         path = embedded_minilm_folder() if self.model == EMBEDDED_MINILM else self.model
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         # Loading must not shift the random stream: it may happen in the middle of training.
         with torch.random.fork_rng(devices=[]):
-            encoder = AutoModel.from_pretrained(path, dtype=torch.float32)
+            encoder = AutoModel.from_pretrained(
+                path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+            )
         return tokenizer, encoder.requires_grad_(False).eval().to(self.device)
 
 
