@@ -28,17 +28,30 @@ def _answers(endpoint: str) -> bool:
     return bool(heard)
 
 
-def offline_if_unreachable() -> bool:
+#: Whether the clients are kept offline from here, not by the user's own setting.
+_kept_offline = False
+
+
+def offline_if_unreachable(endpoint: str | None = None) -> bool:
     """Have the clients of the hub look into their cache only, if the hub does not answer within seconds.
+
+    Each address is asked once; where another one answers, the clients are online again.
+
+    Args:
+        endpoint: Address of the hub; None for that of models.
 
     Returns:
         Whether they do now; also where the user asked for that.
     """
+    global _kept_offline  # noqa: PLW0603  # as is the switch of the clients
     from huggingface_hub import constants
 
-    if not constants.HF_HUB_OFFLINE and not _answers(constants.ENDPOINT):
-        constants.HF_HUB_OFFLINE = True
+    if constants.HF_HUB_OFFLINE and not _kept_offline:
+        return True
+    constants.HF_HUB_OFFLINE = False  # else the client does not ask
+    silent = not _answers(endpoint or constants.ENDPOINT)
+    if silent or _kept_offline:
         import datasets.config
 
-        datasets.config.HF_HUB_OFFLINE = True
-    return bool(constants.HF_HUB_OFFLINE)
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = _kept_offline = silent
+    return silent

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import socket
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 
@@ -25,4 +27,10 @@ def test_a_hub_that_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPat
         began = time.monotonic()
         assert hub.offline_if_unreachable()  # known by now
         assert time.monotonic() - began < 1
-    hub._answers.cache_clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as answering:
+        Thread(target=answering.serve_forever, daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{answering.server_port}")
+        assert not hub.offline_if_unreachable()
+        assert not constants.HF_HUB_OFFLINE
+        assert not datasets.config.HF_HUB_OFFLINE
+        answering.shutdown()

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from core_lightning.report.evaluation import Evaluation, Figure, as_json, difference, from_json
 from core_lightning.report.tables import Table, peer_names, percent, sampled_k, to_text, with_interval
-from core_lightning.training.resume import read_checkpoint
+from core_lightning.training.resume import load_checkpoint
 
 STAGES = ("val", "test")
 _TEAM = {
@@ -70,7 +70,7 @@ def latest(folder: Path, stage: str = "val") -> Evaluated:
     found: list[Evaluated] = []
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.is_file():
-        callbacks = read_checkpoint(checkpoint).get("callbacks", {})
+        callbacks = load_checkpoint(checkpoint).get("callbacks", {})
         for state in callbacks.values():
             history = state.get("history", []) if isinstance(state, dict) else []
             found += [Evaluated(str(folder), e, _hash(folder, stage)) for e in history if e["stage"] == stage]

@@ -54,12 +54,13 @@ class HubDataModule(RescueDataModule):
         Raises:
             DataError: If the hub or the files cannot be read, or a split or column is missing.
         """
+        import datasets.config
         from datasets import load_dataset, load_dataset_builder
 
         where = f"{self.path or self.repo}{f' ({config})' if config else ''}, split {split!r}"
         try:
             if self.path is None:
-                offline_if_unreachable()
+                offline_if_unreachable(datasets.config.HF_ENDPOINT)
                 builder = load_dataset_builder(self.repo, config, revision=self.revision)
                 if type(builder).__module__.startswith("datasets.packaged_modules.cache"):
                     builder = self._cached(builder, where)

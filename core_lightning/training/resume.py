@@ -18,11 +18,11 @@ _PARTS: dict[str, type] = {"state_dict": dict, "core_lightning": dict, "optimize
 _STATE = ("batches_done", "settings", "rescue_rates", "python_rng", "torch_rng")
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of a run, whole and with finite weights; it holds adapters only, so reading it is quick.
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds, by name.
 
     Raises:
-        ValueError: It is not there, damaged, or no checkpoint of a run; one line with the mend.
+        ValueError: It is not there, damaged, or no checkpoint; one line with the mend.
     """
     file = Path(path)
     what = f"ckpt_path {path}"
@@ -43,6 +43,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{what} holds a {type(found).__name__}, no checkpoint; give one from a run's checkpoints folder"
         )
+    return found
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of a run, whole and with finite weights; it holds adapters only, so reading it is quick.
+
+    Raises:
+        ValueError: It is not there, damaged, or no checkpoint of a run; one line with the mend.
+    """
+    found, what = load_checkpoint(path), f"ckpt_path {path}"
     for name, kind in _PARTS.items():
         if not isinstance(found.get(name), kind):
             raise ValueError(

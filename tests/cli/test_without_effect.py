@@ -57,10 +57,12 @@ def test_limits_cap_and_a_finished_run_says_so(
     assert {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()} == kept
 
 
-def test_a_run_of_epochs_is_complete_after_the_last() -> None:
+def test_a_run_of_epochs_is_complete_after_the_last(tmp_path: Path) -> None:
     loops = {"fit_loop": {"epoch_progress": {"current": {"completed": 2}}}}
     held = {"global_step": 12, "loops": loops}
+    check_unfinished(held, SimpleNamespace(max_steps=-1, max_epochs=2, default_root_dir=tmp_path))  # it lacks the report
+    (tmp_path / "report.html").touch()
     with pytest.raises(ValueError, match=r"complete at step 12, the end of epoch 2; raise trainer\.max_epochs"):
-        check_unfinished(held, SimpleNamespace(max_steps=-1, max_epochs=2))
-    check_unfinished(held, SimpleNamespace(max_steps=-1, max_epochs=3))
-    check_unfinished(held, SimpleNamespace(max_steps=13, max_epochs=None))
+        check_unfinished(held, SimpleNamespace(max_steps=-1, max_epochs=2, default_root_dir=tmp_path))
+    check_unfinished(held, SimpleNamespace(max_steps=-1, max_epochs=3, default_root_dir=tmp_path))
+    check_unfinished(held, SimpleNamespace(max_steps=13, max_epochs=None, default_root_dir=tmp_path))
