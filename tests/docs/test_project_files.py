@@ -85,3 +85,10 @@ def test_every_model_and_data_set_of_a_config_has_a_licence_stated() -> None:
     assert len(repositories) == 5
     for repository in repositories:
         assert f"`{repository}`" in text
+
+
+def test_no_entry_of_the_changelog_stands_twice() -> None:
+    """A merge brings a passage that was rewritten back."""
+    entries = re.findall(r"^- (.{40})", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(entries) > 80
+    assert sorted(entries) == sorted(set(entries))
