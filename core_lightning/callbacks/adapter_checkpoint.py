@@ -156,7 +156,10 @@ class AdapterCheckpoint(Checkpoint):
         except OSError as error:  # a full disk, which may be what ended the run
             rank_zero_info(f"the last finished step could not be saved ({error.strerror}); {last} is of an earlier one")
             return
-        rank_zero_info(f"saved the {pl_module.batches_done} finished steps; resume with --ckpt_path {last}")
+        then = f"resume with --ckpt_path {last}"
+        if _has_all_steps(trainer):  # nothing is left to resume for
+            then = f"that is all of them; evaluate the last with: validate --run {trainer.default_root_dir}"
+        rank_zero_info(f"saved the {pl_module.batches_done} finished steps; {then}")
 
     @contextmanager
     def _at_boundary(self, wanted: bool) -> Iterator[None]:

@@ -160,6 +160,19 @@ def test_the_end_of_a_run_is_evaluated_and_no_part_of_a_longer_one(
         assert (tmp_path / file).read_text() == (whole[0] / file).read_text()
 
 
+@pytest.mark.parametrize("step", [5, 6])
+def test_ctrl_c_in_the_last_evaluation(tmp_path: Path, caplog: pytest.LogCaptureFixture, step: int) -> None:
+    """The one that follows the training, or the one that was due: all steps are kept, and nothing is left to resume for."""
+    with pytest.raises(SystemExit), caplog.at_level("INFO"):
+        Run(tmp_path, max_steps=step, fail_at=(step, KeyboardInterrupt()), in_evaluation=True)
+    saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
+    assert saved["batches_done"] == step
+    assert (tmp_path / "adapters/a/adapter_model.bin").exists()
+    assert [int(r["step"]) for r in read_metrics(tmp_path / "metrics.csv") if r["train/traces"]] == list(range(step))
+    (line,) = (m for m in caplog.messages if "finished steps" in m)
+    assert line.endswith(f"that is all of them; evaluate the last with: validate --run {tmp_path}")
+
+
 @pytest.mark.parametrize("interval", [4, 5])
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_run_whose_epoch_ends_without_an_evaluation_goes_on_alike(tmp_path: Path, epochs: int, interval: int) -> None:
