@@ -139,7 +139,8 @@ class RescueProgressBar(RichProgressBar):
             latest = evaluations.history[-1]
             shown = [n for n in latest["values"] if n.endswith("/pass_at_1") or n.startswith("team_pass_at_")]
             parts = [f"{name} {percent(latest['values'][name]['value'])}" for name in shown]
-            print(" · ".join([f"evaluation after {latest['step']} steps", *parts]), flush=True)
+            after = f"evaluation after {latest['step']} step{'s' * (latest['step'] != 1)}"
+            print(" · ".join([after, *parts]), flush=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Leave the console to the tables."""

@@ -15,6 +15,13 @@ LIGHTNING = "lightning.pytorch.utilities.rank_zero"
     [
         (LIGHTNING, "💡 Tip: try installing [litlogger](https://pypi.org/project/litlogger/)", False),
         (LIGHTNING, "💡 Tip: try installing [litmodels](https://pypi.org/project/litmodels/)", False),
+        (LIGHTNING, "`Trainer(limit_val_batches=1.0)` was configured so 100% of the batches will be used..", False),
+        (LIGHTNING, "`Trainer(limit_val_batches=1)` was configured so 1 batch will be used.", True),
+        (
+            "transformers.distributed.tensor_parallel",
+            "The following TP rules were not applied on any of the layers: {'layers.*.mlp': 'colwise'}",
+            False,
+        ),
         (LIGHTNING, "`Trainer.fit` stopped: `max_steps=10` reached.", True),
         (
             "transformers.quantizers.quantizer_gguf",
