@@ -48,6 +48,7 @@ from core_lightning.cli.command_checks import check_unfinished, checkpoint_path,
 from core_lightning.cli.compare import compare
 from core_lightning.cli.config_checks import check_finite, check_monitors, check_place, check_trainer
 from core_lightning.cli.error_lines import accepted_settings, one_line
+from core_lightning.cli.help_texts import parser_texts
 from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
 from core_lightning.cli.prompt_check import check_room
@@ -261,8 +262,13 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         args=args,
         run=run,
         # Errors of parsing are raised, so that main() can put them in one line.
-        parser_kwargs={"exit_on_error": False, **{c: {"exit_on_error": False} for c in cli.subcommands()}},
+        parser_kwargs=_parser_settings(list(cli.subcommands())),
     )
+
+
+def _parser_settings(commands: list[str]) -> dict[str, Any]:
+    texts = parser_texts(commands)
+    return {"exit_on_error": False, **texts, **{c: {"exit_on_error": False, **texts[c]} for c in commands}}
 
 
 def _for_command(args: ArgsType) -> type[CoreCLI]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core_lightning.cli.main import main
+from core_lightning.cli.help_texts import COMMANDS
+from core_lightning.cli.main import CoreCLI, main
 
 
 def test_fit_leaves_a_run_folder_and_refuses_to_overwrite_it(
@@ -73,3 +74,12 @@ def test_help_as_a_process_loads_no_model_library() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "fit" in shown
     assert "LOADED []" in shown
+
+
+def test_help_says_how_a_command_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert COMMANDS.keys() == CoreCLI.subcommands().keys()
+    for command, called in (("ask", 'ask "QUESTION" --run RUN [--rescue]'), ("export", "export --run RUN [--merge]"), (None, "COMMAND")):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"] if command else ["--help"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: python -m core_lightning {called}")
