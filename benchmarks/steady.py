@@ -1,0 +1,95 @@
+"""Whether a long run stays as it is: memory, open files and child processes over 500 steps. Linux only.
+
+    python -m benchmarks.steady [--steps 500] [--quick]
+
+The nano pair in the real command, with short completions, so that a step takes well under a second: what would pile up with
+every step does so here as in a run of hours. Two evaluations and ten checkpoints are part of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+
+from benchmarks.measure import Report, parse, parser
+from core_lightning.cli.main import main as command
+
+#: Steps after which caches are full: shapes that have been seen, the verifier's worker, the plots of the report.
+SETTLED = 0.2
+
+
+class Watch(Callback):
+    """Looks at the process after every tenth step."""
+
+    seen: list[dict[str, float]] = []  # noqa: RUF012  # the command makes the object, and its class is what is known here
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Note what is held."""
+        if pl_module.batches_done % 10 == 0:
+            self.seen.append({"step": pl_module.batches_done, **held()})
+
+
+def held() -> dict[str, float]:
+    """Resident memory in MB, open files, child processes, threads."""
+    me = Path("/proc/self")
+    pages = int((me / "statm").read_text().split()[1])
+    children = [c for task in (me / "task").iterdir() for c in (task / "children").read_text().split()]
+    return {
+        "resident memory": pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
+        "open files": float(len(list((me / "fd").iterdir()))),
+        "child processes": float(len(children)),
+        "threads": float(len(list((me / "task").iterdir()))),
+    }
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run and print."""
+    options = parser(__doc__, rounds=1)
+    options.add_argument("--steps", type=int, default=500)
+    options = parse(options, args)
+    steps = 20 if options.quick else options.steps
+    report = Report("steady", options)
+    Watch.seen.clear()
+    with tempfile.TemporaryDirectory() as folder:
+        short = [f"--model.peers.{p}.generation.max_new_tokens=12" for p in "ab"]
+        command(
+            [
+                "fit",
+                "--config=configs/nano.yaml",
+                f"--trainer.default_root_dir={folder}/run",
+                f"--trainer.max_steps={steps}",
+                f"--trainer.val_check_interval={steps // 2}",
+                f"--checkpoint.every_n_batches={max(1, steps // 10)}",
+                "--data.batch_size=4",
+                "--data.val_size=8",
+                "--model.eval_samples=2",
+                "--trainer.enable_progress_bar=false",
+                "--trainer.callbacks+=benchmarks.steady.Watch",
+                *short,
+            ]
+        )
+    settled = [seen for seen in watched() if seen["step"] >= SETTLED * steps]
+    first, last = settled[0], settled[-1]
+    case = f"{steps} steps"
+    for name, unit in (("resident memory", "MB"), ("open files", ""), ("child processes", ""), ("threads", "")):
+        report.add(case, f"{name} at step {first['step']:.0f}", [first[name]], unit)
+        report.add(case, f"{name} at the end", [last[name]], unit)
+    report.add(case, "memory, end / then", [last["resident memory"] / first["resident memory"]], at_most=1.05)
+    for name in ("open files", "child processes", "threads"):
+        report.add(case, f"{name}, more at the end", [last[name] - first[name]], at_most=0)
+    report.finish()
+
+
+def watched() -> list[dict[str, float]]:
+    """What the command's own copy of the callback saw: run as a script, this file is ``__main__`` beside its module."""
+    return getattr(sys.modules.get("benchmarks.steady"), "Watch", Watch).seen or Watch.seen
+
+
+if __name__ == "__main__":
+    main()
