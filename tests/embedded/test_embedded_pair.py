@@ -76,7 +76,6 @@ def test_what_was_right_is_likelier_than_before_beside_what_was_wrong(
                 after, before = (peer.logprobs(examples, policy)[0].sum(1) for policy in ("own", "reference"))
             for i, gain in zip(batch, (after - before).tolist(), strict=True):
                 learned[scored[i][1]].append(gain)
-        print(peer.name, {k: (len(v), round(mean(v), 4)) for k, v in learned.items()}, learned)
         assert mean(learned[True]) > mean(learned[False])
 
 
