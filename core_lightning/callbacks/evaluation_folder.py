@@ -87,27 +87,32 @@ class EvaluationFolder(Callback):
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Append the predictions; a run that is stopped keeps them."""
+        """Append the predictions, each process to a file of its own; a run that is stopped keeps them."""
         if self.path is None:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        rank = trainer.global_rank
-        name = "predictions.jsonl" if rank == 0 else f"predictions.rank{rank}.jsonl"
-        with (self.path / name).open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in outputs)
+        with (self.path / _predictions(trainer.global_rank)).open("a", encoding="utf-8") as file:
+            file.write(_lines(outputs))
         self._rows += outputs
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Say where the predictions lie and show some."""
+        """Bring the predictions of all processes into one file, in the order of the problems; show some."""
         if self.path is None:
             return
         rows = gather_rows(self._rows)
         if trainer.is_global_zero:
             self.path.mkdir(parents=True, exist_ok=True)
+            if trainer.world_size > 1:
+                loader: Any = trainer.predict_dataloaders
+                order = {problem.id: i for i, problem in enumerate(getattr(loader, "problems", ()))}
+                rows.sort(key=lambda row: order.get(row["id"], len(order)))
+                write(self.path / _predictions(0), _lines(rows))
+                for rank in range(1, trainer.world_size):
+                    (self.path / _predictions(rank)).unlink(missing_ok=True)
             manifest = run_manifest(trainer, pl_module) | {"checkpoint": str(trainer.ckpt_path or "")}
             write(self.path / "manifest.json", json.dumps(manifest, indent=1, default=str) + "\n")
             print("\n\n".join(map(told, rows[:SHOWN])), flush=True)
-            rank_zero_info(f"{len(rows)} predictions: {self.path / 'predictions.jsonl'}")
+            rank_zero_info(f"{len(rows)} predictions: {self.path / _predictions(0)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Print the tables and write the files."""
@@ -153,7 +158,7 @@ def write_evaluation(
     write(folder / "evaluation.json", json.dumps(as_json(evaluation), indent=1, allow_nan=False) + "\n")
     write(folder / "manifest.json", json.dumps(manifest, indent=1, default=str) + "\n")
     write(folder / "table.txt", to_text(tables) + "\n")
-    write(folder / "traces.jsonl", "".join(json.dumps(t, ensure_ascii=False, allow_nan=False) + "\n" for t in traces))
+    write(folder / "traces.jsonl", _lines(traces))
     run = RunData(list(peers), {"step": []}, [evaluation])
     explored = can_explore()
     if explored:
@@ -174,6 +179,14 @@ def write(path: Path, text: str) -> None:
     """Write a file that is complete or absent."""
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf-8")
+
+
+def _predictions(rank: int) -> str:
+    return f"predictions.rank{rank}.jsonl" if rank else "predictions.jsonl"
+
+
+def _lines(rows: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
 
 
 def _free(folder: Path) -> Path:

@@ -12,12 +12,14 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from core_lightning.callbacks import (
     AdapterCheckpoint,
+    EvaluationFolder,
     MetricsCsv,
     RescueRateCallback,
     RunFolder,
     TeamPassAtKCallback,
     TraceLog,
 )
+from core_lightning.training.prediction import prediction
 from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -34,6 +36,26 @@ def fit(folder: Path, batch_size: int, **settings: Any) -> dict[str, Any]:
 def traces(folder: Path) -> list[str]:
     lines = [line for file in folder.glob("traces*.jsonl") for line in file.read_text().splitlines()]
     return sorted(json.dumps(json.loads(line), sort_keys=True) for line in lines)
+
+
+class Asked(ScriptedTeam):
+    """Answers what is written down for a problem, as plain data."""
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> list[dict[str, Any]]:
+        return [prediction(group) for group in self.validation_step(batch, batch_idx)]
+
+
+def predictions(folder: Path, **settings: Any) -> str:
+    trainer = trainer_in(folder, [EvaluationFolder()], **settings)
+    trainer.predict(Asked(), WrittenProblems(batch_size=4), return_predictions=False)
+    (file,) = folder.glob("evaluations/*/*.jsonl")
+    return file.read_text()
+
+
+def test_predictions_of_two_processes_are_one_file(tmp_path: Path) -> None:
+    alone = predictions(tmp_path / "one")
+    assert len(alone.splitlines()) == 6
+    assert predictions(tmp_path / "two", strategy=DDPStrategy(start_method="forkserver"), devices=2) == alone
 
 
 def test_two_processes_equal_one(tmp_path: Path) -> None:
