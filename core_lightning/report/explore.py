@@ -73,17 +73,26 @@ def some_traces(path: Path, most: int = MAX_TRACES) -> tuple[list[dict[str, Any]
     """Lines of a trace log, and how many it has: at most about ``most``, whole problems chosen by a hash.
 
     Args:
-        path: ``traces.jsonl``; without it there are none.
+        path: ``traces.jsonl``, beside which other processes have written ``traces.rank<r>.jsonl``; without it there are
+            none.
         most: Lines to aim at.
     """
     if not path.is_file():
         return [], 0
-    with path.open("rb") as file:
-        count = sum(1 for _ in file)
+    paths = [path, *sorted(path.parent.glob(f"{path.stem}.rank*{path.suffix}"))]
+    count = sum(map(_count, paths))
     share = min(1.0, most / max(count, 1))
-    with path.open(encoding="utf-8", errors="replace") as file:
-        lines = (json.loads(line) for line in file if line.endswith("\n"))
-        return [line for line in lines if _drawn(line) < share], count
+    chosen: list[dict[str, Any]] = []
+    for one in paths:
+        with one.open(encoding="utf-8", errors="replace") as file:
+            lines = (json.loads(line) for line in file if line.endswith("\n"))
+            chosen += [line for line in lines if _drawn(line) < share]
+    return sorted(chosen, key=lambda line: line["step"]), count
+
+
+def _count(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _drawn(line: Mapping[str, Any]) -> float:

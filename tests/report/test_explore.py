@@ -74,6 +74,13 @@ def test_whole_problems_are_drawn_from_a_long_log(tmp_path: Path) -> None:
     assert all(len([x for x in some if (x["step"], x["problem"]) == (y["step"], y["problem"])]) == 2 for y in some)
 
 
+def test_traces_of_all_processes_are_there(tmp_path: Path) -> None:
+    for name, problem in (("traces.jsonl", "p"), ("traces.rank1.jsonl", "q"), ("traces.rank2.jsonl", "r")):
+        (tmp_path / name).write_text("".join(json.dumps(line(step, problem)) + "\n" for step in range(2)))
+    lines, count = some_traces(tmp_path / "traces.jsonl")
+    assert ([(x["step"], x["problem"]) for x in lines], count) == ([(s, p) for s in (0, 1) for p in "pqr"], 6)
+
+
 @pytest.mark.parametrize(
     ("trace", "hint", "pieces"),
     [
