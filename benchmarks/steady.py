@@ -25,13 +25,13 @@ SETTLED = 0.2
 
 
 class Watch(Callback):
-    """Looks at the process after every tenth step."""
+    """Looks at the process after every second step."""
 
     seen: list[dict[str, float]] = []  # noqa: RUF012  # the command makes the object, and its class is what is known here
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         """Note what is held."""
-        if pl_module.batches_done % 10 == 0:
+        if pl_module.batches_done % 2 == 0:
             self.seen.append({"step": pl_module.batches_done, **held()})
 
 
@@ -53,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options = parser(__doc__, rounds=1)
     options.add_argument("--steps", type=int, default=500)
     options = parse(options, args)
-    steps = 20 if options.quick else options.steps
+    steps = 2 if options.quick else options.steps
     report = Report("steady", options)
     Watch.seen.clear()
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> None:
                 "--config=configs/nano.yaml",
                 f"--trainer.default_root_dir={folder}/run",
                 f"--trainer.max_steps={steps}",
-                f"--trainer.val_check_interval={steps // 2}",
+                f"--trainer.val_check_interval={max(1, steps // 2)}",
                 f"--checkpoint.every_n_batches={max(1, steps // 10)}",
                 "--data.batch_size=4",
                 "--data.val_size=8",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import decode, engines, gpu, products, scale, scoring, step, verifier
+from benchmarks import decode, engines, gpu, products, scale, scoring, steady, step, verifier
 from benchmarks.measure import PeakMemory, Row, in_turn, isolated, ratios
 from benchmarks.table import MARK, README, cell, generated, markdown, tables
 
@@ -37,6 +37,7 @@ def through_pickle(work: Callable[..., Any], *args: Any) -> Any:
         ("gpu", gpu.main, ["--weights", "bfloat16", "nf4-dense"], {"sampler / bare loop", "loss", "reference"}),
         ("products", products.main, [], {"BLAS", "BLAS / oneDNN, weight arranged once"}),
         ("verifier", verifier.main, [], {"comparisons", "longest"}),
+        ("steady", steady.main, [], {"memory, end / then", "open files, more at the end"}),
         ("scale", scale.main, ["--problems", "1", "--peers", "2"], {"same traces (1: yes)", "peak memory"}),
     ],
 )
@@ -50,7 +51,7 @@ def test_quick_form_reports_every_row(
 ) -> None:
     for module in (scale, scoring):
         monkeypatch.setattr(module, "isolated", through_pickle)
-    small = [] if name in ("products", "scoring", "verifier") else ["--new-tokens", "4"]
+    small = [] if name in ("products", "scoring", "steady", "verifier") else ["--new-tokens", "4"]
     main(["--quick", "--threads", "1", "--out", str(tmp_path), *small, *args])
     file = tmp_path / f"{name}.quick.json"
     document = json.loads(file.read_text())

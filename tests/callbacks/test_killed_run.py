@@ -75,8 +75,8 @@ def contents(file: Path) -> Any:
 
 def plain(value: Any) -> Any:
     if isinstance(value, dict):
-        # Seconds of a step, and folders, which have another name in every test.
-        return {k: plain(v) for k, v in value.items() if k not in ("time/total", "best_model_path")}
+        # Seconds of a step and of evaluations, and folders, which have another name in every test.
+        return {k: plain(v) for k, v in value.items() if k not in ("time/total", "evaluations", "best_model_path")}
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     return value.tolist() if isinstance(value, torch.Tensor) else value
