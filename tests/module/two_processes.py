@@ -17,6 +17,7 @@ from core_lightning.protocol.credit import CreditSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import WeightedTerm
 from counting_terms import Count
+from numerics import round_otherwise
 from runs import Diary, build, fit, peer, sgd
 from scripted_engine import saying, sums
 
@@ -68,6 +69,7 @@ def run(folder: Path, llama: Path, neox: Path, batch_size: int, **options: objec
 if __name__ == "__main__":
     folder, llama, neox = map(Path, sys.argv[1:4])
     torch.set_num_threads(1)
+    round_otherwise()  # as the test's own process does, which runs the other side of the comparison
     with saying(sums):
         diary = run(folder, llama, neox, 2, devices=2, strategy="ddp")
         broken = run_broken(folder, llama, neox)
