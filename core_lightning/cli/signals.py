@@ -37,11 +37,12 @@ class SecondInterrupt(Callback):
 
 
 class EndTogether(Callback):
-    """SIGTERM in a run of several processes: all of them save and end after the same step, whichever was told.
+    """SIGTERM or Ctrl-C in a run of several processes: all of them save and end after the same step, whichever was told.
 
-    Lightning tells the others from within the handler of the signal. That message crosses what the processes exchange at
-    that moment, say a sum of gradients. Here the handler leaves a mark, and the marks are exchanged between two steps.
-    An evaluation that has begun comes to its end.
+    Lightning tells the others of a SIGTERM from within its handler. That message crosses what the processes exchange at
+    that moment, say a sum of gradients; and a Ctrl-C ends each of them where it is, so that none can save. Here the
+    handler leaves a mark, and the marks are exchanged between two steps. An evaluation that has begun comes to its end.
+    A second Ctrl-C ends at once.
     """
 
     def __init__(self) -> None:
@@ -67,6 +68,9 @@ class EndTogether(Callback):
     def _listen(self, trainer: Trainer) -> None:
         if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._tell)
+            signal.signal(signal.SIGINT, self._tell)
 
-    def _tell(self, *_: object) -> None:
+    def _tell(self, number: int, _: object) -> None:
+        if self._told and number == signal.SIGINT:
+            os._exit(130)
         self._told = True

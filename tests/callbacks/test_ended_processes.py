@@ -34,8 +34,9 @@ def run_two(folder: Path, number: int) -> list[tuple[int, str]]:
     return ended
 
 
-def test_all_end_after_the_step_in_which_one_was_told(tmp_path: Path) -> None:
-    assert run_two(tmp_path, signal.SIGTERM) == [(0, "told to end"), (0, "told to end")]
+@pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT])
+def test_all_end_after_the_step_in_which_one_was_told(tmp_path: Path, order: int) -> None:
+    assert run_two(tmp_path, order) == [(0, "told to end"), (0, "told to end")]
     saved = torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)
     assert saved["loops"]["fit_loop"]["epoch_loop.batch_progress"]["total"]["processed"] == 3
 
