@@ -187,17 +187,19 @@ def _shell(where: str, card: Card) -> str:
     rank = next((r for r in _VLLM_RANKS if r >= card.rank), card.rank)
     model = f"pretrained={where}" + (f",revision={commit}" if commit else "") + ",peft=.,dtype=bfloat16"
     chat = " --apply_chat_template" if card.chats else ""
-    served = f"vllm serve {shlex.quote(where)}" + (f" --revision {shlex.quote(commit)}" if commit else "")
+    served = f"{_SERVE} {shlex.quote(where)}" + (f" --revision {shlex.quote(commit)}" if commit else "")
     return (
         f"{served} --enable-lora --max-lora-rank {rank} \\\n  --lora-modules {shlex.quote(card.peer)}=.\n"
         f"lm_eval --model hf --model_args {shlex.quote(model)} \\\n  --tasks gsm8k{chat}"
     )
 
 
+#: As a module: the command ``vllm serve`` fails where the package has another name, as builds for processors have.
+_SERVE = "python -m vllm.entrypoints.openai.api_server --model"
 _PYTHON_MERGED = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 here = "."  # this folder, or its id on the hub
 model = AutoModelForCausalLM.from_pretrained(here, dtype="auto")
 tokenizer = AutoTokenizer.from_pretrained(here)"""
-_SHELL_MERGED = """vllm serve .
+_SHELL_MERGED = f"""{_SERVE} .
 lm_eval --model hf --model_args pretrained=.,dtype=auto --tasks gsm8k"""

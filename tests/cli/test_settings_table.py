@@ -17,6 +17,9 @@ import yaml
 from core_lightning.cli import size_checks
 from core_lightning.cli.command_checks import load_yaml_once
 from core_lightning.cli.config_checks import check_place
+from core_lightning.cli.layers import one_config
+from core_lightning.peers import PeerConfig
+from core_lightning.training.peer_checks import check_peers
 
 Config = Callable[..., Path]
 Refused = Callable[..., str]
@@ -82,9 +85,16 @@ PEER_NAMES = {
 
 
 @pytest.mark.parametrize("name", PEER_NAMES)
-def test_peer_name(config: Config, refused: Refused, llama_folder: Path, name: str) -> None:
+def test_peer_name(llama_folder: Path, name: str) -> None:
+    peer = PeerConfig(str(llama_folder), quantization="none")
+    with pytest.raises(ValueError, match=r"^peer name") as caught:
+        check_peers({name: peer, "b": peer})
+    assert str(caught.value) == PEER_NAMES[name]
+
+
+def test_a_peer_name_in_a_config(config: Config, refused: Refused, llama_folder: Path) -> None:
     peer = {"model": str(llama_folder), "quantization": "none"}
-    assert refused("fit", f"--config={config(peers={'b': peer, name: peer})}") == PEER_NAMES[name]
+    assert refused("fit", f"--config={config(peers={'b': peer, 'type': peer})}") == PEER_NAMES["type"]
 
 
 FLOATS = {
@@ -106,7 +116,7 @@ FLOATS = {
 
 
 @pytest.mark.parametrize(("setting", "value"), [(s, (math.nan, math.inf, -math.inf)[i % 3]) for i, s in enumerate(FLOATS)])
-def test_a_number_that_is_none(config: Config, refused: Refused, setting: str, value: float) -> None:
+def test_a_number_that_is_none(config: Config, tmp_path: Path, setting: str, value: float) -> None:
     file = config(
         objective={"class_path": "GRPO", "init_args": {}},
         optimizer={"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-4}},
@@ -121,8 +131,9 @@ def test_a_number_that_is_none(config: Config, refused: Refused, setting: str, v
         node = node[key]
     node[last] = value
     file.write_text(yaml.safe_dump(settings))
-    line = refused("fit", f"--config={file}")
-    assert line == f"{FLOATS[setting]} is {value}; give a finite number"
+    with pytest.raises(ValueError, match="give a finite number") as caught:
+        one_config([f"--config={file}"], tmp_path, lambda *_: None)
+    assert str(caught.value) == f"{FLOATS[setting]} is {value}; give a finite number"
 
 
 @pytest.mark.parametrize("value", [".nan", "-.inf", "NaN", "1e999"])

@@ -23,8 +23,8 @@ def test_an_adapter_learns_on_an_eight_bit_base(llama_folder: Path, dtype: str) 
     with torch.no_grad():
         difference = (peer.logprobs(SCORED, "reference")[0] - exact.logprobs(SCORED, "reference")[0]).abs().max()
     assert 1e-4 < difference < 1.0  # quantized, and near the model it was
-    values = learn(peer, SCORED, lr=1e-2)
+    values = learn(peer, SCORED, lr=1e-3)  # small enough that no model of any seed steps over its summit
     assert values == sorted(values)
-    assert values[-1] > values[0] + 0.05
+    assert values[-1] > values[0] + 0.005
     one, other = peer.sample([[5, 6, 7]], [[1, 2]])[0]
     assert one.token_ids != other.token_ids

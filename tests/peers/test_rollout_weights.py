@@ -16,7 +16,7 @@ from core_lightning.peers.compute.products import half, has_half_kernel
 from naive import Scored, alike_until, learn, make_peer, wake_adapter
 
 PROMPTS, SEEDS = [[5, 6, 7] * 4, [8, 9, 10]], [[1, 2], [3, 4]]
-#: A float16 weight is rounded by 5e-4 of itself, and logits of these random models are some tens. A bfloat16 is by 8 times that.
+#: A float16 weight is rounded by 5e-4 of itself, and logits of these random models are some tens.
 ROUNDING = 0.02
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -58,11 +58,20 @@ def test_what_half_copies_sampled_is_scored_alike(
     """Rounding may turn a close draw, so tokens are not compared: the probability they were drawn with is."""
     monkeypatch.setenv(VARIABLE, processor)
     own, copied = pair(tiny_folder(kind), "half", **options)
-    assert agreement(own, copied) < (8 * ROUNDING if options.get("dtype") == "bfloat16" else ROUNDING)
+    if options.get("dtype") == "bfloat16":
+        # How far bfloat16 itself is off hangs on the model: that is the measure, taken from products in float32.
+        exact = make_peer(tiny_folder(kind))
+        for weight in exact.network.parameters():
+            if not weight.requires_grad:
+                weight.data = weight.data.bfloat16().float()
+        assert agreement(exact, copied) < 2 * agreement(exact, own) + ROUNDING
+        assert agreement(exact, own) < 1
+    else:
+        assert agreement(own, copied) < ROUNDING
 
 
 def agreement(own: Peer, copied: Peer) -> float:
-    """Largest difference between the log-probabilities a peer sampled with and those its twin scores them with."""
+    """Largest difference between the log-probabilities a peer sampled with and those another one scores them with."""
     drawn = [(p, c) for p, cs in zip(PROMPTS, copied.sample(PROMPTS, SEEDS), strict=True) for c in cs]
     with torch.no_grad():
         scored = own.logprobs([Scored(p, c.token_ids) for p, c in drawn])[0]

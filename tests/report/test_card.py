@@ -89,7 +89,8 @@ def test_it_names_the_base_as_the_hub_does() -> None:
     head = head_of(shown)
     assert (head["base_model"], head["base_model_relation"], head["library_name"]) == ("org/base", "adapter", "peft")
     assert "revision='0123456789abcdef'" in shown.replace('"', "'")
-    assert "vllm serve org/base --revision 0123456789abcdef --enable-lora --max-lora-rank 32" in shown  # 20 needs 32
+    served = "python -m vllm.entrypoints.openai.api_server --model org/base --revision 0123456789abcdef"
+    assert f"{served} --enable-lora --max-lora-rank 32" in shown  # 20 needs 32
     assert "pretrained=org/base,revision=0123456789abcdef,peft=." in shown
     assert "--apply_chat_template" in shown
     assert "12.0 \\[10.0, 14.0\\]" in shown
