@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 #: Bytes that must be free where a run writes; its own size is not known beforehand.
 _LEAST_FREE = 16_000_000
@@ -185,3 +186,15 @@ def check_monitors(callbacks: list[Any], evaluated: set[str]) -> None:
             f"{type(callback).__name__} monitors {monitor!r}, which is not logged; "
             + (f"did you mean {close[0]}?" if close else f"choose among {', '.join(sorted(known))}")
         )
+
+
+def trial_optimizer(optimizer: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.Optimizer:
+    """What a module's ``optimizer`` makes, of a parameter that stands for the adapters.
+
+    Raises:
+        ValueError: It cannot be made with these settings; one line that names them.
+    """
+    try:
+        return optimizer([{"params": [nn.Parameter(torch.zeros(1))], "name": "a peer"}])
+    except Exception as error:  # whatever a class makes of its settings
+        raise ValueError(f"model.optimizer cannot be made: {' '.join(str(error).split())[:200]}; correct it") from error

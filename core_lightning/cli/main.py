@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import signal
 import sys
 from argparse import ArgumentError
@@ -26,7 +24,6 @@ import core_lightning.callbacks
 import core_lightning.data
 import core_lightning.objectives
 import core_lightning.rewards  # noqa: F401
-from core_lightning.answers import WorkerStartError
 from core_lightning.callbacks import (
     AdapterCheckpoint,
     EvaluationFolder,
@@ -46,8 +43,9 @@ from core_lightning.callbacks import (
 from core_lightning.callbacks.evaluation_folder import STAGES
 from core_lightning.cli.command_checks import check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
-from core_lightning.cli.config_checks import check_finite, check_monitors, check_place, check_trainer
-from core_lightning.cli.error_lines import accepted_settings, one_line
+from core_lightning.cli.config_checks import check_finite, check_monitors, check_place, check_trainer, trial_optimizer
+from core_lightning.cli.endings import ending
+from core_lightning.cli.error_lines import accepted_settings
 from core_lightning.cli.help_texts import parser_texts
 from core_lightning.cli.layers import one_config
 from core_lightning.cli.no_effect import without_effect
@@ -63,9 +61,7 @@ from core_lightning.module import CollaborativeReasoningModule, SoloReasoningMod
 from core_lightning.records import Problem
 from core_lightning.report.evaluation import figure_names
 from core_lightning.report.visible import visible
-from core_lightning.training.out_of_memory import OutOfMemoryError
-from core_lightning.training.ranks import is_lost_rank
-from core_lightning.training.resume import check_data, check_resume, made, read_checkpoint
+from core_lightning.training.resume import check_data, check_resume, read_checkpoint
 
 
 class CheckedOnce(LightningArgumentParser):
@@ -144,7 +140,7 @@ class CoreCLI(LightningCLI):
         k = next(c.k for c in callbacks if isinstance(c, TeamPassAtKCallback))
         check_monitors(callbacks, figure_names(list(self.model.peer_configs), k))
         check_step(self.model, self.datamodule.batch_size)
-        optimizer = made(self.model.make_optimizer)
+        optimizer = trial_optimizer(self.model.make_optimizer)
         self._check_checkpoint(type(optimizer).__name__)
         if self.checkpoint is not None:
             check_data(self.checkpoint, self.datamodule, self.trainer.world_size)
@@ -320,10 +316,6 @@ def spelled_out(args: ArgsType) -> ArgsType:
     return rest
 
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
-"""Errors of the system that say that nothing more can be written."""
-
-
 def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2, a run that has to stop with 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -335,31 +327,14 @@ def main(args: ArgsType = None) -> None:
             compare(given[1:])  # needs no model and no config
         else:
             build_cli(args)
-    except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException) as error:
-        _end(one_line(error), 2)
-    except (OutOfMemoryError, WorkerStartError) as error:
-        _end(str(error), 1)
     except SIGTERMException:
         # What a shell says of a process that was told to end; other ranks leave it to the first one to say so.
         first = getattr(rank_zero_only, "rank", 0) == 0
         raise SystemExit(128 + signal.SIGTERM if first else 0) from None
-    except RuntimeError as error:
-        if not is_lost_rank(error):
+    except Exception as error:
+        end = ending(error)
+        if end is None or os.environ.get("CORE_LIGHTNING_TRACEBACK"):
             raise
-        said = re.sub(r"^\[.*?\] *", "", " ".join(str(error).split())).partition(". ")[0][:150]
-        what = f"another process of this run is gone, or did not come ({said})"
-        _end(f"{what}; this one ends, too, and --ckpt_path last goes on from the last checkpoint", 1)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        where = f" at {error.filename}" if error.filename else ""
-        what = f"the run folder cannot be written to ({error.strerror}{where})"
-        _end(f"{what}; free some space and go on with --ckpt_path last", 1)
-
-
-def _end(line: str, code: int) -> None:
-    """Leave an ``except`` with one line; the variable CORE_LIGHTNING_TRACEBACK asks for the whole story."""
-    if os.environ.get("CORE_LIGHTNING_TRACEBACK"):
-        raise  # noqa: PLE0704  # of the handler that calls this
-    print(f"error: {visible(line)}", file=sys.stderr)
-    raise SystemExit(code) from None
+        line, code = end
+        print(f"error: {visible(line)}", file=sys.stderr)
+        raise SystemExit(code) from None

@@ -104,6 +104,7 @@ class Peer(nn.Module):
         self._check_head()
         self._synced: list[int] | None = None  # the state of the adapter that the engine has
         self._beginning: Beginning | None = None
+        self._halved = False
         self.paths = Paths.of(self._backbone)
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self._backbone, keep_half=half)
@@ -330,6 +331,14 @@ class Peer(nn.Module):
         """Indices cut by the token budget, in the way that leaves least to compute; ``given`` tokens are run before."""
         shared = self.paths.cached_scores and not self.config.gradient_checkpointing
         return micro_batches(sequences, self.config.score_batch_tokens, self._window, shared=shared, given=given)
+
+    def halve_micro_batches(self) -> bool:
+        """Score half as many tokens at a time from here on, once; False where that was done before."""
+        if self._halved:
+            return False
+        self._halved = True
+        self.config = replace(self.config, score_batch_tokens=max(1, self.config.score_batch_tokens // 2))
+        return True
 
     def common_beginning(self, sequences: Sequence[Sequenced]) -> list[int]:
         """First tokens of all prompts that :meth:`reading` can run once; empty where that does not pay."""

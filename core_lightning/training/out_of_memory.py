@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -87,18 +87,16 @@ def _twice(peer: Peer, first: Callable[[], Result], second: Callable[[], Result]
         # The traceback holds what the failed pass has computed.
         error.__traceback__ = None
         tokens = peer.config.score_batch_tokens
-        if getattr(peer, "halved", False):
+        if not peer.halve_micro_batches():
             raise OutOfMemoryError(
                 f"{setting} was halved to {tokens} in this run, and memory has run out again; lower it further, or set "
                 f"peers.{peer.name}.gradient_checkpointing"
             ) from None
-    whole: Any = peer
-    whole.halved = True
-    whole.config = dataclasses.replace(peer.config, score_batch_tokens=max(1, tokens // 2))
+    fewer = peer.config.score_batch_tokens
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     rank_zero_warn(
-        f"no memory for the loss of peer {peer.name}: {setting} was {tokens} and is {max(1, tokens // 2)} from here on; "
+        f"no memory for the loss of peer {peer.name}: {setting} was {tokens} and is {fewer} from here on; "
         "the step is done again"
     )
     try:
@@ -107,6 +105,6 @@ def _twice(peer: Peer, first: Callable[[], Result], second: Callable[[], Result]
         if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(
-            f"no memory for the loss of peer {peer.name}, with {setting} {max(1, tokens // 2)} neither; lower it, or set "
+            f"no memory for the loss of peer {peer.name}, with {setting} {fewer} neither; lower it, or set "
             f"peers.{peer.name}.gradient_checkpointing"
         ) from None

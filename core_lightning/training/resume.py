@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core_lightning.peers.config import PeerConfig
 
@@ -138,15 +138,3 @@ def check_data(checkpoint: Mapping[str, Any], data: Any, world_size: int = 1) ->
     if world_size == 1:
         for state in loaders:
             data.train_dataloader().load_state_dict(state)
-
-
-def made(optimizer: Callable[[Any], torch.optim.Optimizer]) -> torch.optim.Optimizer:
-    """What a module's ``optimizer`` makes, of a parameter that stands for the adapters.
-
-    Raises:
-        ValueError: It cannot be made with these settings; one line that names them.
-    """
-    try:
-        return optimizer([{"params": [nn.Parameter(torch.zeros(1))], "name": "a peer"}])
-    except Exception as error:  # whatever a class makes of its settings
-        raise ValueError(f"model.optimizer cannot be made: {' '.join(str(error).split())[:200]}; correct it") from error
