@@ -1,11 +1,12 @@
-"""Tokens per second of the sampling engines, on the same prompts and seeds.
+"""Tokens per second of what samples on a processor: this library, and ``generate`` of transformers.
 
     python -m benchmarks.engines [--quick] [--peers smollm2 gemma3] [--weights float32 nf4] [--problems 8 32]
 
-Two samples of each problem, temperature 0.7, top-p 1. Both engines draw by the same numbers, so they write the same tokens.
+Two samples of each problem, temperature 0.7, top-p 1. Both read the layers below the head from the same weights. They draw
+by random numbers of their own, so each is measured by the tokens that it wrote.
 
 - even: every completion runs to the token limit, the best case for a batch that starts and ends together
-- uneven: one token in 16 ends a completion, the case that continuous batching is made for
+- uneven: one token in 16 ends a completion; this library then drops rows that are done, ``generate`` carries them along
 """
 
 from __future__ import annotations
@@ -15,38 +16,70 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.measure import Report, in_turn, parse, parser, ratios
+import torch
+
+from benchmarks.measure import Report, in_turn, parse, parser
 from benchmarks.teams import PROMPTS, load_peer, models, problems, weights
 from core_lightning.peers import GenerationSettings, Peer
-from core_lightning.peers.sampling.continuous import ContinuousEngine
 from core_lightning.peers.sampling.native import NativeEngine
 
 #: Every sixteenth token of the vocabulary.
 ENDS = 16
 
 
+def native(engine: NativeEngine, prompts: list[list[int]], settings: GenerationSettings) -> int:
+    """Two completions of every prompt; returns the number of tokens written."""
+    sampled = engine.sample(prompts, [[2 * i, 2 * i + 1] for i in range(len(prompts))], settings)
+    return sum(len(s.token_ids) for group in sampled for s in group)
+
+
+@torch.no_grad()
+def generate(peer: Peer, prompts: list[list[int]], settings: GenerationSettings, ends: frozenset[int]) -> int:
+    """The same by the model library."""
+    torch.manual_seed(0)
+    ids_of_ends = sorted(e for e in ends if e >= 0) or [peer.head.weight.shape[0]]  # an id that is never drawn
+    longest = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, seen, prompt in zip(ids, mask, prompts, strict=True):
+        row[longest - len(prompt) :], seen[longest - len(prompt) :] = torch.tensor(prompt), 1
+    written = peer.network.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=True,
+        temperature=settings.temperature,
+        top_p=1.0,
+        top_k=0,
+        num_return_sequences=2,
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=ids_of_ends,
+        pad_token_id=0,
+    )[:, longest:]
+    ended = torch.isin(written, torch.tensor(ids_of_ends))
+    before = ended.cumsum(1) - ended.long()  # ends met before a token: behind the first stands padding
+    return int((before == 0).sum())
+
+
 def measure(report: Report, peer: Peer, case: str, count: int, rounds: int) -> None:
-    """Both engines in turn, on completions of equal and of unequal length."""
+    """Both in turn, on completions of equal and of unequal length."""
     prompts = [peer.encode(PROMPTS.render(problem)) for problem in problems(count)]
-    seeds = [[2 * i, 2 * i + 1] for i in range(count)]
     settings = peer.config.generation
-    ends = {"even": peer.stop_ids, "uneven": frozenset(range(0, peer.head.weight.shape[0], ENDS))}
-    for lengths, stop_ids in ends.items():
-        own: Any = peer.engine  # the native one
-        rig = dataclasses.replace(own.rig, stop_ids=stop_ids)
-        native, continuous = NativeEngine(rig), ContinuousEngine(rig)
-        with peer.policy():
-            written = sum(len(s.token_ids) for group in native.sample(prompts, seeds, settings) for s in group)
-            taken = in_turn(
-                {
-                    "native": partial(native.sample, prompts, seeds, settings),
-                    "continuous": partial(continuous.sample, prompts, seeds, settings),
-                },
-                rounds,
-            )
-        for name, values in taken.items():
-            report.add(f"{case}, {lengths}", name, [written / s for s in values], "tokens/s")
-        report.add(f"{case}, {lengths}", "continuous / native", ratios(taken["native"], taken["continuous"]))
+    kinds = {"even": peer.stop_ids, "uneven": frozenset(range(0, peer.head.weight.shape[0], ENDS))}
+    for lengths, ends in kinds.items():
+        own: Any = peer.engine
+        engine = NativeEngine(dataclasses.replace(own.rig, stop_ids=ends))
+        variants = {
+            "native": partial(native, engine, prompts, settings),
+            "generate": partial(generate, peer, prompts, settings, ends),
+        }
+        with peer.policy(), peer.sampling_weights():
+            tokens = {name: work() for name, work in variants.items()}
+            taken = in_turn(variants, rounds)
+        speeds = {name: [tokens[name] / s for s in values] for name, values in taken.items()}
+        for name, values in speeds.items():
+            report.add(f"{case}, {lengths}", name, values, "tokens/s")
+        ratio = [one / other for one, other in zip(speeds["native"], speeds["generate"], strict=True)]
+        report.add(f"{case}, {lengths}", "native / generate", ratio)
 
 
 def main(args: Sequence[str] | None = None) -> None:

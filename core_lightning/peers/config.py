@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -12,7 +11,7 @@ from core_lightning.peers.sampling.settings import ServerSettings, VllmSettings
 Quantization = Literal["nf4", "int8", "none"]
 ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 PromptStyle = Literal["auto", "chat", "plain"]
-EngineName = Literal["native", "continuous", "vllm", "server"]
+EngineName = Literal["native", "vllm", "server"]
 SamplingWeights = Literal["own", "dense", "half"]
 
 #: Projections of attention and feed-forward, as in the published recipe.
@@ -73,8 +72,7 @@ class GenerationSettings:
     max_batch_tokens: int = 65_536
     """Most tokens of one sampling batch, prompts and completions together. It bounds the memory of the key-value cache."""
     engine: EngineName = "native"
-    """What samples. ``native``: this library. ``continuous``: the continuous batching of transformers, which samples the
-    same tokens. ``vllm``: a vLLM that this process starts. ``server``: a vLLM server."""
+    """What samples. ``native``: this library. ``vllm``: a vLLM that this process starts. ``server``: a vLLM server."""
     server: ServerSettings = field(default_factory=ServerSettings)
     """Where the server of ``engine: server`` is."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
@@ -104,14 +102,8 @@ class GenerationSettings:
     def _check_engine(self) -> None:
         _require(
             self.engine in get_args(EngineName),
-            f"generation.engine is {self.engine!r}; choose native, continuous, vllm or server",
+            f"generation.engine is {self.engine!r}; choose native, vllm or server",
         )
-        if self.engine == "continuous":
-            release = version("transformers")
-            _require(
-                tuple(map(int, release.split(".")[:2])) >= (5, 23),
-                f"generation.engine continuous needs transformers 5.23, this is {release}; upgrade it, or choose native",
-            )
         if self.engine == "vllm":
             _require(
                 find_spec("vllm") is not None,

@@ -169,7 +169,7 @@ class Peer(nn.Module):
     @property
     def samples_itself(self) -> bool:
         """Whether samples come from this peer's own network, not from another process."""
-        return self.config.generation.engine in ("native", "continuous")
+        return self.config.generation.engine == "native"
 
     @contextmanager
     def shortened(self) -> Iterator[None]:

@@ -26,9 +26,8 @@ def test_a_bad_row_is_marked_and_leaves_the_others_as_they_are(bad: float, top_p
     assert not logprobs[1].isfinite()
 
 
-@pytest.mark.parametrize("engine", ["native", "continuous"])
-def test_a_line_names_the_peer_and_where_the_numbers_ended(llama_folder: Path, engine: str) -> None:
-    peer = make_peer(llama_folder, "ann", generation=GenerationSettings(max_new_tokens=4, engine=engine))  # type: ignore[arg-type]
+def test_a_line_names_the_peer_and_where_the_numbers_ended(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder, "ann", generation=GenerationSettings(max_new_tokens=4))
     name, weight = next(iter(peer.adapter_parameters().items()))
     with torch.no_grad():
         weight[0, 0] = torch.nan

@@ -39,7 +39,7 @@ def products_attention(network: Any) -> AbstractContextManager[None]:
 
 
 def library_attention(network: Any) -> AbstractContextManager[None]:
-    """Let a model attend by the library's own kernel for a while: its paged cache knows no other."""
+    """Let a model attend by the library's own kernel for a while."""
     return _swapped(network, NAME, "sdpa")
 
 

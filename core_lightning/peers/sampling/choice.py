@@ -8,10 +8,6 @@ from core_lightning.peers.sampling.engine import Engine, Rig
 
 def make_engine(generation: GenerationSettings, rig: Rig) -> Engine:
     """The engine that ``generation.engine`` names."""
-    if generation.engine == "continuous":
-        from core_lightning.peers.sampling.continuous import ContinuousEngine
-
-        return ContinuousEngine(rig)
     if generation.engine == "vllm":
         from core_lightning.peers.sampling.vllm import VllmEngine
 

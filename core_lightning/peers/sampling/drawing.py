@@ -44,11 +44,6 @@ def uniform(seeds: Tensor, counter: int) -> Tensor:
     return shift(x, 11).double() * 2.0**-53
 
 
-def seed_from(seed: int, step: int) -> int:
-    """The seed whose numbers from position 0 on are those of ``seed`` from ``step`` on, for rows at different positions."""
-    return _wrap(seed + step * (_TRIALS + 1) * _GOLDEN)
-
-
 def _wrap(value: int) -> int:
     """An unsigned 64-bit constant as the int64 with the same bits."""
     return (value + (1 << 63)) % (1 << 64) - (1 << 63)
