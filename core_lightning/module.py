@@ -40,11 +40,12 @@ from core_lightning.training.checks import (
     check_trainer,
     say_what_is_inert,
 )
+from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.out_of_memory import accumulate_within_memory, freeze_within_memory
 from core_lightning.training.prediction import prediction, rescued_prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
-from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
+from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
 from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
 from core_lightning.training.update import PeerBatch
@@ -83,6 +84,7 @@ class CollaborativeReasoningModule(LightningModule):
         updates_per_batch: Optimizer steps on each batch of traces. Above 1, the log-probabilities of the sampling policy
             are kept from before the first, and ``trainer.max_steps``, which counts optimizer steps, must be a multiple
             of it.
+        rollout: How many problems a step samples until enough of them have a signal.
         share_base: Peers of the same model, quantization and device share one copy of it in memory.
         parallel_peers: Whether peers sample and learn at the same time. ``auto``: if they are on different devices.
             ``always``: on one processor, too, whose cores are divided among them. ``never``: one after the other.
@@ -118,6 +120,7 @@ class CollaborativeReasoningModule(LightningModule):
         schedule: ScheduleSettings | None = None,
         max_grad_norm: float = 1.0,
         updates_per_batch: int = 1,
+        rollout: RolloutSettings | None = None,
         share_base: bool = False,
         parallel_peers: Parallel = "auto",
         eval_samples: int = 4,
@@ -147,6 +150,7 @@ class CollaborativeReasoningModule(LightningModule):
         self.schedule = schedule or ScheduleSettings()
         self.max_grad_norm = max_grad_norm
         self.updates_per_batch = updates_per_batch
+        self.rollout = rollout or RolloutSettings()
         self.share_base = share_base
         self.parallel_peers = parallel_peers
         self.eval_samples = eval_samples
@@ -228,6 +232,8 @@ class CollaborativeReasoningModule(LightningModule):
         """Fix the schedule's length, and let the optimizer's settings win over those a checkpoint brought back."""
         # Not earlier: asking for the length sets up the loader, and then Lightning never restores its saved position.
         self._planned = self.total_batches()
+        if self.rollout.max_draws > 1:
+            self._further = check_loader(self.trainer.train_dataloader)
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         scheduler.base_lrs = [settings["lr"] for settings in self._optimizer_settings]
@@ -258,24 +264,45 @@ class CollaborativeReasoningModule(LightningModule):
     def training_step(self, batch: list[Problem], batch_idx: int) -> None:
         """Sample both rounds of a batch of problems, score them and update every peer."""
         self.team.watch.take()  # what came between steps, an evaluation say, is not this step's
-        problems = [p for p in batch if self.fits(p)]
-        key = (self.seed, self.current_epoch)
-        try:
-            groups, terms = self.team.rollout(problems, key, self.progress)
-        except NotFiniteError as error:
-            raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
-        masked = self.assign_advantages(groups)
+        sampled = self.sample(batch)
         objective = self.objective.at(self.progress)
-        batches = {name: self._freeze(peer, groups, masked, objective) for name, peer in self._peers.items()}
+        batches = {name: self._freeze(peer, sampled, objective) for name, peer in self._peers.items()}
         updates = {}
         for _ in range(self.updates_per_batch):
-            updates = self.update(batches, groups, objective)
+            updates = self.update(batches, sampled.used, objective)
         # After the update: a state saved in mid-step must not have counted this batch.
         self.batches_done += 1
-        self._count_rescues(groups)
-        self._log_step(groups, terms, updates, dropped=len(batch) - len(problems))
+        self._count_rescues(sampled.groups)
+        self._log_step(sampled, updates)
         scheduler = self.lr_schedulers()
         scheduler.step()  # type: ignore[union-attr]
+
+    def sample(self, batch: Sequence[Problem]) -> Sampled:
+        """The traces of a step: of its problems, and of further ones where too few of these have a signal."""
+        sampled = self.draw(batch)
+        if self.rollout.max_draws > 1:
+            draw_until_enough(sampled, self._further, self.draw, self.teaches, self._over_ranks, self.rollout.max_draws)
+        sampled.terms = self.rewards.statistics(sampled.groups, self.progress)
+        return sampled
+
+    def draw(self, problems: Sequence[Problem], number: int = 0) -> Sampled:
+        """Both rounds of some problems, judged, scored and compared.
+
+        Args:
+            problems: Those without room are left out.
+            number: How many draws of the same step came before.
+        """
+        fitting = [p for p in problems if self.fits(p)]
+        further = ("further", self.batches_done, number) if number else ()
+        try:
+            groups, _ = self.team.rollout(fitting, (self.seed, self.current_epoch, *further), self.progress)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
+        return Sampled(groups, groups, self.assign_advantages(groups), len(problems), len(problems) - len(fitting))
+
+    def teaches(self, group: Group, masked: set[int]) -> bool:
+        """Whether some peer learns from a problem, see ``rollout.max_draws``."""
+        return any(has_signal(self.examples(peer, [group], masked)) for peer in self._peers.values())
 
     def fits(self, problem: Problem) -> bool:
         """Whether every peer has room for the problem's plain prompt."""
@@ -309,11 +336,11 @@ class CollaborativeReasoningModule(LightningModule):
             drop=lambda trace: id(trace) in masked,
         )
 
-    def _freeze(self, peer: Peer, groups: Sequence[Group], masked: set[int], objective: Objective) -> PeerBatch:
+    def _freeze(self, peer: Peer, sampled: Sampled, objective: Objective) -> PeerBatch:
         with self.team.watch("score", peer.name, peer.device):
             batch = freeze_within_memory(
                 peer,
-                self.examples(peer, groups, masked),
+                self.examples(peer, sampled.used, sampled.masked),
                 need_old=self.updates_per_batch > 1,
                 need_reference=objective.needs_reference,
                 need_entropy=objective.needs_entropy,
@@ -412,11 +439,10 @@ class CollaborativeReasoningModule(LightningModule):
         ):
             rate.add(rescued, hinted, self.credit.adaptive_pairs)
 
-    def _log_step(
-        self, groups: list[Group], terms: dict[str, float], updates: dict[str, dict[str, float]], dropped: int
-    ) -> None:
-        metrics = step_metrics(groups, list(self.peer_configs), terms, updates, self.team.watch.take())
-        metrics["train/dropped_problems"] = float(dropped)
+    def _log_step(self, sampled: Sampled, updates: dict[str, dict[str, float]]) -> None:
+        groups = sampled.groups
+        metrics = step_metrics(groups, list(self.peer_configs), sampled.terms, updates, self.team.watch.take())
+        metrics |= sampled.counts()
         metrics["train/answer_timeouts"] = float(self.verifier.timeouts)
         metrics["train/nonfinite_steps"] = float(self.nonfinite.steps)
         optimizer: Any = self.optimizers()
@@ -470,7 +496,7 @@ class CollaborativeReasoningModule(LightningModule):
             "rewards": {n: plain(t) for n, t in self.rewards.terms.items()},
             "objective": plain(self.objective),
         }
-        for name in ("rounds", "prompt", "distance", "advantage", "credit", "schedule"):
+        for name in ("rounds", "prompt", "distance", "advantage", "credit", "rollout", "schedule"):
             values[name] = dataclasses.asdict(getattr(self, name))
         for name in ("max_grad_norm", "updates_per_batch", "share_base", "seed"):
             values[name] = getattr(self, name)

@@ -23,7 +23,7 @@ from core_lightning.protocol.credit import CreditSettings
 from core_lightning.protocol.faithful import FaithfulSettings
 from core_lightning.protocol.prompts import PromptSettings, Shot
 from core_lightning.protocol.rounds import RoundSettings
-from core_lightning.training.settings import AdvantageSettings, ScheduleSettings
+from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
 
 PAGE = Path(__file__).parent / "configuration.md"
 PACKAGE = Path(__file__).parent.parent / "core_lightning"
@@ -55,6 +55,7 @@ SECTIONS: tuple[tuple[str, str, type], ...] = (
     ("A server that samples", "model.peers.<name>.generation.server", ServerSettings),
     ("vLLM in this process", "model.peers.<name>.generation.vllm", VllmSettings),
     ("The two rounds", "model.rounds", RoundSettings),
+    ("Problems of a step", "model.rollout", RolloutSettings),
     ("Prompts", "model.prompt", PromptSettings),
     ("A worked example in the prompt", "model.prompt.shots[]", Shot),
     ("Credit: what a failed peer is taught", "model.credit", CreditSettings),

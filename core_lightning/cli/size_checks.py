@@ -34,13 +34,13 @@ def check_step(module: Any, batch_size: int) -> None:
     longest = sum(c.generation.max_new_tokens for c in peers)
     rounds = module.rounds.k + (module.rounds.k_rescue if len(peers) > 1 else 0)
     traces = len(peers) * rounds
-    for name, samples, pairs in (
-        ("rounds.k", rounds, traces**2 if module.rewards.needs_distance else 0),
-        ("model.eval_samples", module.eval_samples, 0),
+    for name, problems, samples, pairs in (
+        ("rounds.k", batch_size * module.rollout.max_draws, rounds, traces**2 if module.rewards.needs_distance else 0),
+        ("model.eval_samples", batch_size, module.eval_samples, 0),
     ):
-        tokens = batch_size * samples * longest
+        tokens = problems * samples * longest
         # Distances of the traces of a problem, in float64, and two more matrices on the way to them.
-        needed = tokens * _TOKEN_BYTES + batch_size * pairs * 24
+        needed = tokens * _TOKEN_BYTES + problems * pairs * 24
         if needed > memory():
             raise ValueError(
                 f"{name} asks for up to {samples * len(peers):,} traces a problem and {tokens:,} tokens a step: about "

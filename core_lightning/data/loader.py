@@ -1,7 +1,8 @@
 """Loaders of problem batches that shard over processes; the training one goes on where a checkpoint left it.
 
 One step takes ``batch_size * world_size`` consecutive problems and deals them to the ranks in turn: what a step holds
-does not depend on how many processes share it.
+does not depend on how many processes share it. Nor does it for the problems that a step draws beyond those, which come from
+an order of their own.
 """
 
 from __future__ import annotations
@@ -50,6 +51,11 @@ class TrainLoader(ProblemLoader):
     announces epochs through ``loader.sampler.set_epoch``. A torch ``DataLoader`` has no such state: it would replay the
     head of the epoch.
 
+    Attributes:
+        epoch: Which pass this is.
+        position: How many of its problems all ranks together have been given.
+        drawn: How far :meth:`further` has come in its own order, over the whole run.
+
     Args:
         problems: The training problems.
         batch_size: Problems a step in each process.
@@ -70,7 +76,10 @@ class TrainLoader(ProblemLoader):
         self.seed = seed
         self.epoch = 0
         self.position = 0
+        self.drawn = 0
         self._start = 0
+        self._in_step: set[str] = set()
+        self._further: tuple[int, list[Problem]] = (-1, [])
 
     @property
     def sampler(self) -> TrainLoader:
@@ -85,21 +94,60 @@ class TrainLoader(ProblemLoader):
     def __iter__(self) -> Iterator[list[Problem]]:
         # A generator: nothing here runs before the first batch is asked for. Lightning makes iterators it never uses.
         start, self._start = self._start, 0
-        order = list(self.problems)
-        if self.seed is not None:
-            random.Random(f"{self.seed}:{self.epoch}").shuffle(order)
+        order = self._order(str(self.epoch))
         for begin in range(start, len(order), self.stride):
             step = order[begin : begin + self.stride]
             idle = max(0, self.world_size - len(step))
             self.position = begin + len(step)
+            self._in_step = {p.id for p in step}
             yield (step + (order * idle)[:idle])[self.rank :: self.world_size]
+
+    def further(self, count: int) -> tuple[list[Problem], int]:
+        """Draw problems beyond those of the step, for a step that needs more of them; every rank must call this.
+
+        They come from an order of their own, in which every problem stands once before any comes again, so an epoch is what
+        it would be without them. A problem that the step has already is passed over. How far the order has been used,
+        :attr:`drawn`, is part of the state: a resumed run draws what the run would have drawn.
+
+        Args:
+            count: How many, over all ranks.
+
+        Returns:
+            This rank's share, and how many were drawn over all ranks: fewer than asked for where the step has every
+            problem there is.
+        """
+        found: list[Problem] = []
+        for _ in range(2 * len(self.problems)):  # so many places show every problem, wherever the order stands
+            if len(found) >= count or len(self._in_step) == len(self.problems):
+                break
+            turn, place = divmod(self.drawn, len(self.problems))
+            if self._further[0] != turn:
+                self._further = turn, self._order(f"further {turn}")
+            problem = self._further[1][place]
+            self.drawn += 1
+            if problem.id not in self._in_step:
+                self._in_step.add(problem.id)
+                found.append(problem)
+        return found[self.rank :: self.world_size], len(found)
+
+    def _order(self, name: str) -> list[Problem]:
+        order = list(self.problems)
+        if self.seed is not None:
+            random.Random(f"{self.seed}:{name}").shuffle(order)
+        return order
 
     def __len__(self) -> int:
         return ceil(len(self.problems) / self.stride)
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch, and position: how many of its problems all ranks together have been given."""
-        return {"epoch": self.epoch, "position": self.position, "stride": self.stride, "size": len(self.problems)}
+        """Where the order of the problems, and that of further ones, has come to."""
+        return {
+            "epoch": self.epoch,
+            "position": self.position,
+            "drawn": self.drawn,
+            "stride": self.stride,
+            "size": len(self.problems),
+        }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Make the next pass over the same epoch begin where the saved one stood.
@@ -119,3 +167,4 @@ class TrainLoader(ProblemLoader):
             )
         self.epoch = state["epoch"]
         self.position = self._start = state["position"]
+        self.drawn = state.get("drawn", 0)

@@ -35,6 +35,7 @@ def facts(
     found = {
         "Training": _training(steps, problems, settings.get("seed")),
         "Rounds": _rounds(settings["rounds"]) if "rounds" in settings else "",
+        "Problems of a step": _rollout(settings.get("rollout", {})),
         "Credit": _credit(settings["credit"]) if "credit" in settings else "",
         "Objective": _objective(settings["objective"]) if "objective" in settings else "",
         "Advantage": _advantage(settings["advantage"]) if "advantage" in settings else "",
@@ -70,6 +71,11 @@ def _rounds(rounds: Settings) -> str:
         return f"{cold}, no rescue round"
     who = "a peer whose cold traces all failed" if rounds["students"] == "failed" else "every peer"
     return f"{cold}, {rounds['k_rescue']} with a hint for {who}; hints of at most {rounds['hint_tokens']} tokens"
+
+
+def _rollout(rollout: Settings) -> str:
+    most = rollout.get("max_draws", 1)
+    return f"drawn until as many as it began with have a signal, at most {most} times as many" if most > 1 else ""
 
 
 def _credit(credit: Settings) -> str:

@@ -84,9 +84,14 @@ class RewardModel:
                 trace.reward = _weighted(trace.terms, weights)
                 shades = {n: v for n, v in trace.terms.items() if self.terms[n].term.shaping}
                 trace.shaping = _weighted(shades, weights)
+        return self.statistics(groups, progress)
+
+    def statistics(self, groups: Sequence[Group], progress: float = 0.0) -> dict[str, float]:
+        """What :meth:`score` returns, of groups that were scored at this point of training in one call or several."""
         return {
             f"{name}/{statistic}": value
-            for name in weights
+            for name, term in self.terms.items()
+            if term.weight_at(progress) != 0
             for statistic, value in _statistics([[trace.terms[name] for trace in group] for group in groups]).items()
         }
 

@@ -116,3 +116,22 @@ class ScheduleSettings:
             return 1.0
         done = (step - warm) / max(total - warm, 1.0)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0))) if self.shape == "cosine" else max(0.0, 1 - done)
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How many problems a training step samples."""
+
+    max_draws: int = 1
+    """Dynamic sampling (DAPO, arXiv 2503.14476): a step draws further problems until as many as it began with have a signal,
+    and the peers learn from those alone. It draws at most so many times the problems it began with; 1 draws none, and learns
+    from all. A problem has a signal if the loss acts on some trace of it, for some peer: a trace that follows the policy
+    gradient with an advantage that is not 0, or an imitated one, each with a weight that is not 0. Traces that are left out
+    of the loss (``advantage.mask_truncated``) have none, and the pull of the KL term is none. All that is sampled counts in
+    ``train/traces``."""
+
+    def __post_init__(self) -> None:
+        if self.max_draws < 1:
+            raise ValueError(
+                f"rollout.max_draws is {self.max_draws}; set it to 2 or more, or to 1 for no further draws"
+            )

@@ -23,6 +23,10 @@ Refused = Callable[..., str]
         ("--model.rounds.kk=1", "model.rounds: there is no setting 'kk'; did you mean k?"),
         ("--model.peers.a.lora.rank=8", "model.peers: there is no setting 'lora.rank'; --help lists them"),
         ("--model.peers.a.quantization=fp3", "model.peers.quantization: expected one of nf4, int8, none, got fp3"),
+        (
+            "--model.peers.a.generation.engine=continuous",
+            "model.peers.generation.engine: expected one of native, vllm, server, got continuous",
+        ),
         ("--model.peers.a.lr=-1", "peers.<name>.lr is -1.0; set it above 0 or leave it out"),
         (
             "--model.peers.a.model=/no/such/folder",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from runs import ACCELERATOR, of_peer, same
-from two_processes import run
+from two_processes import run, run_drawing
 
 
 @pytest.mark.skipif(ACCELERATOR != "cpu" and torch.cuda.device_count() < 2, reason="needs two GPUs")
@@ -62,3 +62,17 @@ def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path
         for kind in ("traces", "hints", "rescues", "a/hints", "b/hints", "a/rescues", "b/rescues", "rescue_rate"):
             assert first[f"train/{kind}"] == pytest.approx(metrics[f"train/{kind}"], nan_ok=True)
     assert sum(m["train/hints"] for m in one.metrics) > 0
+
+    # Further problems are dealt out as well, and what decides on them is counted over both.
+    drawing = run_drawing(tmp_path / "drawing", llama_folder, neox_folder, 4)
+    for step, weights in enumerate(drawing.weights):
+        drawn, unused = (drawing.metrics[step][f"train/{name}_problems"] for name in ("drawn", "unused"))
+        for rank in ranks:
+            assert (rank["drawn"][step], rank["unused"][step]) == (drawn, unused)
+        sampled = sorted(ranks[0]["sampled"][step] + ranks[1]["sampled"][step])
+        assert sampled == sorted({key[0] for key in drawing.traces[step]})
+        assert len(sampled) == drawn
+        assert same(ranks[0]["drawing"][step], ranks[1]["drawing"][step])
+        for name, weight in weights.items():
+            torch.testing.assert_close(ranks[0]["drawing"][step][name], weight, atol=1e-5, rtol=1e-4)
+    assert any(m["train/unused_problems"] > 0 for m in drawing.metrics)

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import torch
 
-from core_lightning.module import AdvantageSettings
 from core_lightning.objectives import GRPO
 from core_lightning.peers import LoraSettings
 from core_lightning.protocol.credit import CreditSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import WeightedTerm
+from core_lightning.training.settings import AdvantageSettings, RolloutSettings
 from counting_terms import Count
 from numerics import round_otherwise
 from runs import Diary, build, fit, peer, sgd
@@ -66,6 +66,24 @@ def run(folder: Path, llama: Path, neox: Path, batch_size: int, **options: objec
     return diary
 
 
+def run_drawing(folder: Path, llama: Path, neox: Path, batch_size: int, **options: object) -> Diary:
+    """Few problems have a signal, so steps draw further ones: perhaps fewer than there are ranks."""
+    terms = {"count": WeightedTerm(Count("abcdefghij0123456789", problems=("p1", "p4", "p6", "p9")))}
+    module = build(
+        {"a": peer(llama), "b": peer(neox)},
+        rewards=terms,
+        optimizer=sgd,
+        objective=GRPO(beta=0.0),
+        advantage=AdvantageSettings("peer", normalize_std=False),
+        rounds=RoundSettings(k=6),
+        max_grad_norm=100.0,
+        rollout=RolloutSettings(max_draws=2),
+    )
+    diary = Diary()
+    fit(module, folder, diary, n=12, batch_size=batch_size, **options)
+    return diary
+
+
 if __name__ == "__main__":
     folder, llama, neox = map(Path, sys.argv[1:4])
     torch.set_num_threads(1)
@@ -73,9 +91,14 @@ if __name__ == "__main__":
     with saying(sums):
         diary = run(folder, llama, neox, 2, devices=2, strategy="ddp")
         broken = run_broken(folder, llama, neox)
+        drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="ddp")
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     torch.save(
         {
+            "drawing": drawing.weights,
+            "drawn": [m["train/drawn_problems"] for m in drawing.metrics],
+            "unused": [m["train/unused_problems"] for m in drawing.metrics],
+            "sampled": [sorted({key[0] for key in step}) for step in drawing.traces],
             "broken": [broken.start, *broken.weights],
             "start": diary.start,
             "weights": diary.weights,

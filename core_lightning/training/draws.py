@@ -1,0 +1,106 @@
+"""Dynamic sampling: a step draws further problems until enough of them teach something (DAPO, arXiv 2503.14476)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core_lightning.protocol.credit import Example
+from core_lightning.records import Group, Problem
+
+#: ``count -> (this process's share, how many over all processes)``, see ``TrainLoader.further``.
+Further = Callable[[int], tuple[list[Problem], int]]
+
+
+@dataclass
+class Sampled:
+    """What a step has sampled, in this process."""
+
+    groups: list[Group]
+    """All of it: what is logged, and counted as cost."""
+    used: list[Group]
+    """What the peers learn from."""
+    masked: set[int]
+    """Ids of traces that are left out of the loss."""
+    drawn: int
+    """Problems that were drawn."""
+    dropped: int
+    """Those of them that a peer has no room for, which were not sampled."""
+    terms: dict[str, float] = field(default_factory=dict)
+    """Statistics of the reward terms."""
+
+    def add(self, more: Sampled) -> None:
+        """Bring in the traces of a further draw."""
+        self.groups = self.groups + more.groups
+        self.used = self.used + more.used
+        self.masked = self.masked | more.masked
+        self.drawn += more.drawn
+        self.dropped += more.dropped
+
+    def counts(self) -> dict[str, float]:
+        """The metrics that tell how many problems the step took."""
+        return {
+            "train/drawn_problems": float(self.drawn),
+            "train/dropped_problems": float(self.dropped),
+            "train/unused_problems": float(len(self.groups) - len(self.used)),
+        }
+
+
+def has_signal(examples: Iterable[Example]) -> bool:
+    """Whether the loss acts on some of these examples, see ``rollout.max_draws``.
+
+    Args:
+        examples: What a peer is trained on from one problem; traces that are left out of the loss are not among them.
+    """
+    return any(e.weight != 0 and (e.imitate or e.advantage != 0) for e in examples)
+
+
+def draw_until_enough(
+    sampled: Sampled,
+    further: Further,
+    draw: Callable[[Sequence[Problem], int], Sampled],
+    teaches: Callable[[Group, set[int]], bool],
+    over_ranks: Callable[..., list[float]],
+    max_draws: int,
+) -> None:
+    """Replace problems without a signal by further ones, until as many as the step began with have one.
+
+    Each draw asks for as many as are still missing, so none with a signal is ever too many. All processes take part in every
+    draw, some perhaps with no problem of their own, because what decides is summed over them.
+
+    Args:
+        sampled: The first draw; further ones are added to it.
+        further: Where problems come from.
+        draw: Samples some problems; the number of the draw is part of their randomness.
+        teaches: Whether a sampled problem has a signal, given the traces that are left out of the loss.
+        over_ranks: Sums numbers over all processes.
+        max_draws: No more problems than so many times those the step began with.
+    """
+    wanted = round(over_ranks(sampled.drawn)[0])
+    drawn, new, number = wanted, sampled, 0
+    sampled.used = []
+    while True:
+        sampled.used = sampled.used + [g for g in new.groups if teaches(g, new.masked)]
+        missing = wanted - round(over_ranks(len(sampled.used))[0])
+        problems, count = further(min(missing, max_draws * wanted - drawn))
+        if not count:
+            return
+        drawn, number = drawn + count, number + 1
+        new = draw(problems, number)
+        new.used = []
+        sampled.add(new)
+
+
+def check_loader(loader: Any) -> Further:
+    """The training loader's way to draw further problems.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not hasattr(loader, "further"):
+        raise ValueError(
+            f"model.rollout.max_draws is above 1, and the training loader ({type(loader).__name__}) draws no further "
+            "problems; give the trainer a RescueDataModule as datamodule, or set it to 1"
+        )
+    return loader.further
