@@ -43,10 +43,13 @@ from core_lightning.training.checks import (
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.out_of_memory import accumulate_within_memory, freeze_within_memory
+from core_lightning.training.placement import placed
 from core_lightning.training.prediction import prediction, rescued_prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
+from core_lightning.training.strategies import TeamStrategy
+from core_lightning.training.strategy_checks import check_strategy
 from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
 from core_lightning.training.update import PeerBatch
 
@@ -180,12 +183,14 @@ class CollaborativeReasoningModule(LightningModule):
         """Load the peers on this process's device, once."""
         if len(self.peers):
             return
-        device = self.trainer.strategy.root_device if self._trainer is not None else torch.device("cpu")
+        strategy = self.trainer.strategy if self._trainer is not None else None
+        device = torch.device("cpu") if strategy is None else strategy.root_device
+        take = strategy.take if isinstance(strategy, TeamStrategy) else None
         if self.embedder is not None:
             self.embedder.prepare()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)  # adapter initialisation does not depend on what ran before
-            self.peers = load_peers(self.peer_configs, device, self.share_base)
+            self.peers = load_peers(placed(self.peer_configs, strategy), device, self.share_base, take)
         for peer in self._peers.values():
             peer.end_at(self.prompt.next_question)
         self.team = Team(
@@ -210,7 +215,12 @@ class CollaborativeReasoningModule(LightningModule):
             check_trainer(self.trainer, self.updates_per_batch)
 
     def configure_callbacks(self) -> list[Callback]:
-        """The figures of an evaluation, for a Trainer that was given nothing to compute them."""
+        """The figures of an evaluation, for a Trainer that was given nothing to compute them.
+
+        Raises:
+            ValueError: The trainer's strategy is none that a team can be trained with. No other hook comes as early.
+        """
+        check_strategy(self.trainer, self.peer_configs)
         if find_callback(self.trainer, TeamPassAtKCallback) is not None:
             return []
         return [TeamPassAtKCallback(k=min(2, self.eval_samples), at_end=False)]

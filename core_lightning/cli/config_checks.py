@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from core_lightning.training.strategy_checks import check_named_strategy
+
 #: Bytes that must be free where a run writes; its own size is not known beforehand.
 _LEAST_FREE = 16_000_000
 #: Set by launchers (torchrun, Slurm, MPI, Kubeflow) and by hand, on every node of several.
@@ -99,9 +101,7 @@ def _check_intervals(trainer: Any) -> None:
 
 def _check_devices(trainer: Any) -> None:
     accelerator, devices, nodes = trainer.accelerator, trainer.devices, trainer.num_nodes
-    on_processor = accelerator == "cpu" or (
-        accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
-    )
+    on_processor = _on_processor(accelerator)
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError(f"trainer.accelerator is {accelerator}, and torch finds no GPU here; set it to cpu or auto")
     if on_processor and devices != "auto" and not _is_count(devices):
@@ -117,6 +117,27 @@ def _check_devices(trainer: Any) -> None:
             f"trainer.num_nodes is {nodes}, and nothing tells where the others are (MASTER_ADDR is not set); start this "
             "command on every node with torchrun or Slurm, or set it to 1"
         )
+    check_named_strategy(trainer.strategy, several_processes(trainer))
+
+
+def several_processes(trainer: Any) -> bool:
+    """Whether a trainer's part of a config asks for more than one process, on one machine or several."""
+    devices = trainer.devices
+    if trainer.num_nodes > 1:
+        return True
+    if isinstance(devices, list):
+        return len(devices) > 1
+    if str(devices) in ("auto", "-1"):
+        return not _on_processor(trainer.accelerator) and torch.cuda.device_count() > 1
+    if "," in str(devices):
+        return len([d for d in str(devices).split(",") if d.strip()]) > 1
+    return int(devices) > 1
+
+
+def _on_processor(accelerator: Any) -> bool:
+    return accelerator == "cpu" or (
+        accelerator == "auto" and not torch.cuda.is_available() and not torch.backends.mps.is_available()
+    )
 
 
 def _is_count(devices: Any) -> bool:

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from core_lightning.answers import WorkerStartError
 from core_lightning.cli.error_lines import one_line
 from core_lightning.training.out_of_memory import OutOfMemoryError
-from core_lightning.training.ranks import is_lost_rank
+from core_lightning.training.ranks import MeetingError, is_lost_rank, is_taken, taken_line
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 """Errors of the system that say that nothing more can be written."""
@@ -29,8 +29,10 @@ def ending(error: Exception) -> tuple[str, int] | None:
     """
     if isinstance(error, ValueError | ModuleNotFoundError | ArgumentError | MisconfigurationException):
         return one_line(error), 2
-    if isinstance(error, OutOfMemoryError | WorkerStartError):
+    if isinstance(error, OutOfMemoryError | WorkerStartError | MeetingError):
         return str(error), 1
+    if isinstance(error, RuntimeError) and is_taken(error):
+        return taken_line(error), 1
     if is_lost_rank(error):
         said = re.sub(r"^\[.*?\] *", "", " ".join(str(error).split())).partition(". ")[0][:150]
         what = f"another process of this run is gone, or did not come ({said})"

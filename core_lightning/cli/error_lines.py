@@ -10,8 +10,8 @@ from typing import Any
 
 #: Lines about the attempts of a union of types, and echoes of whole configs.
 _NOISE = re.compile(
-    r"(- )?(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Given value|Problem with given"
-    r" class_path)"
+    r"(- )?(Does not validate against any|Subtypes:|Errors:|Expected a <class 'NoneType'>|Expected a <class 'str'>$|"
+    r"Given value|Problem with given class_path)"
 )
 _KEY = re.compile(r'(?:- )?Parser key "(?P<key>.+)":(?P<message>.*)')
 _SETTING = re.compile(r"Option '(?P<name>.+)' is not accepted")

@@ -43,7 +43,14 @@ from core_lightning.callbacks import (
 from core_lightning.callbacks.evaluation_folder import STAGES
 from core_lightning.cli.command_checks import check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
-from core_lightning.cli.config_checks import check_finite, check_monitors, check_place, check_trainer, trial_optimizer
+from core_lightning.cli.config_checks import (
+    check_finite,
+    check_monitors,
+    check_place,
+    check_trainer,
+    several_processes,
+    trial_optimizer,
+)
 from core_lightning.cli.endings import ending
 from core_lightning.cli.error_lines import accepted_settings
 from core_lightning.cli.help_texts import parser_texts
@@ -62,6 +69,8 @@ from core_lightning.records import Problem
 from core_lightning.report.evaluation import figure_names
 from core_lightning.report.visible import visible
 from core_lightning.training.resume import check_data, check_resume, read_checkpoint
+from core_lightning.training.strategies import DDP_NAMES, TeamStrategy
+from core_lightning.training.strategy_checks import check_strategy
 
 
 class CheckedOnce(LightningArgumentParser):
@@ -129,6 +138,7 @@ class CoreCLI(LightningCLI):
         """Build everything; an error of whatever kind is one line here, since nothing has begun."""
         try:
             super().instantiate_classes()
+            check_strategy(self.trainer, self.model.peer_configs)
         except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException):
             raise
         except Exception as error:
@@ -213,6 +223,9 @@ class CoreCLI(LightningCLI):
             own = config.trainer.get("logger")
             others = own if isinstance(own, list) else [own] if own not in (None, True) else []
             kwargs["logger"] = [MetricsCsv(config.trainer.get("default_root_dir") or os.getcwd()), *others]
+        given = config.trainer.get("strategy", "auto")
+        if given in DDP_NAMES or (given == "auto" and several_processes(config.trainer)):
+            kwargs["strategy"] = TeamStrategy()
         # Lightning refuses a checkpoint callback without this setting, and ours is always configured.
         trainer: Any = super().instantiate_trainer(**kwargs | {"enable_checkpointing": True})
         if config.trainer.get("enable_checkpointing") is False:

@@ -18,6 +18,9 @@ from core_lightning.records import Problem
 class ProblemLoader:
     """Every problem exactly once over all ranks, in the given order; a rank may end one step before another.
 
+    Where there are fewer problems than ranks, the others get one empty batch: Lightning leaves a whole evaluation out on a
+    rank without batches, and the rest would wait for what is exchanged at its end.
+
     Args:
         problems: The problems of one split.
         batch_size: Problems a step in each process.
@@ -33,12 +36,13 @@ class ProblemLoader:
 
     def __iter__(self) -> Iterator[list[Problem]]:
         for begin in range(0, len(self.problems), self.stride):
-            if batch := list(self.problems[begin : begin + self.stride][self.rank :: self.world_size]):
+            batch = list(self.problems[begin : begin + self.stride][self.rank :: self.world_size])
+            if batch or begin == 0:
                 yield batch
 
     def __len__(self) -> int:
         steps, rest = divmod(len(self.problems), self.stride)
-        return steps + (rest > self.rank)
+        return max(steps + (rest > self.rank), min(1, len(self.problems)))
 
 
 class TrainLoader(ProblemLoader):

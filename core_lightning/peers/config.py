@@ -128,7 +128,8 @@ class PeerConfig:
     """Number type the base computes in, and is stored in unless it is quantized. ``auto`` is bfloat16 where the device has
     instructions for it, and float32 elsewhere. The adapter is always float32."""
     device: str = "auto"
-    """Where the peer is: ``auto`` is the trainer's device, ``cuda:1`` or ``cpu`` places it by hand."""
+    """Where the peer is: ``auto`` is the trainer's device, ``cuda:1`` or ``cpu`` places it by hand. ``own`` is a GPU that
+    nobody else has, beside those of the trainer, another one in every process."""
     lora: LoraSettings = field(default_factory=LoraSettings)
     """The adapter that is trained."""
     generation: GenerationSettings = field(default_factory=GenerationSettings)

@@ -14,6 +14,7 @@ from torch import nn
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.sources import check as check_source
 from core_lightning.peers.sources import hub_name, resolve
+from core_lightning.training.placement import OWN
 
 #: Names that Windows gives to devices, and that of the team's own rows in tables.
 _RESERVED = {"con", "prn", "aux", "nul", "team", *(f"{d}{i}" for d in ("com", "lpt") for i in range(1, 10))}
@@ -55,17 +56,21 @@ def _check_device(name: str, device: str) -> None:
     if device == "auto":
         return
     where = f"peers.{name}.device is {device!r}"
+    if device == OWN:  # how many there have to be depends on the trainer
+        if not torch.cuda.is_available():
+            raise ValueError(f"{where}, and torch finds no GPU here; set it to auto or cpu")
+        return
     try:
         parsed = torch.device(device)
     except (RuntimeError, ValueError):
-        raise ValueError(f"{where}, which torch does not know; give auto, cpu or cuda:<number>") from None
+        raise ValueError(f"{where}, which torch does not know; give auto, own, cpu or cuda:<number>") from None
     if parsed.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (parsed.index or 0) >= count:
             there = f"{count or 'no'} GPU{'s' * (count != 1)}"
             raise ValueError(f"{where}, and torch finds {there} here; set it to auto or cpu")
     elif parsed.type not in ("cpu", "mps", "xpu"):
-        raise ValueError(f"{where}, on which nothing can be computed; give auto, cpu or cuda:<number>")
+        raise ValueError(f"{where}, on which nothing can be computed; give auto, own, cpu or cuda:<number>")
 
 
 def _check_revision(name: str, config: PeerConfig) -> None:

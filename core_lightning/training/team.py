@@ -32,8 +32,19 @@ Result = TypeVar("Result")
 Parallel = Literal["auto", "always", "never"]
 
 
-def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_base: bool) -> nn.ModuleDict:
+def load_peers(
+    configs: Mapping[str, PeerConfig],
+    device: torch.device,
+    share_base: bool,
+    take: Callable[[Peer], None] | None = None,
+) -> nn.ModuleDict:
     """Load every peer; with ``share_base`` peers of the same model, quantization and device use one copy of it.
+
+    Args:
+        configs: The team.
+        device: Of peers whose settings name none.
+        share_base: Whether bases are shared.
+        take: Called with each peer as soon as it is loaded.
 
     Raises:
         PeerSourceError: A model cannot be loaded or used, or its device is Apple's MPS.
@@ -54,6 +65,8 @@ def load_peers(configs: Mapping[str, PeerConfig], device: torch.device, share_ba
         peer = load_peer(name, config, device, base=bases.get(key) if share_base else None)
         bases.setdefault(key, peer)
         peers[name] = peer
+        if take is not None:
+            take(peer)
         for line in peer.notes:
             rank_zero_info(line)
     return peers

@@ -25,11 +25,11 @@ from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def fit(folder: Path, batch_size: int, **settings: Any) -> dict[str, Any]:
+def fit(folder: Path, batch_size: int, val: int = 7, **settings: Any) -> dict[str, Any]:
     callbacks = [RunFolder(), TeamPassAtKCallback(), RescueRateCallback(), TraceLog(), AdapterCheckpoint()]
     # It ends between two evaluations, so one more follows.
     trainer = trainer_in(folder, callbacks, max_steps=3, max_epochs=2, logger=MetricsCsv(folder), **settings)
-    trainer.fit(ScriptedTeam(), WrittenProblems(train=8, val=7, batch_size=batch_size))
+    trainer.fit(ScriptedTeam(), WrittenProblems(train=8, val=val, batch_size=batch_size))
     return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["callbacks"]
 
 
@@ -71,3 +71,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert traces(tmp_path / "two") == traces(tmp_path / "one")
     one, two = ((tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("one", "two"))
     assert len(one) == len(two)
+
+
+def test_fewer_problems_than_processes(tmp_path: Path) -> None:
+    alone = fit(tmp_path / "one", 4, val=1)
+    together = fit(tmp_path / "two", 2, val=1, strategy=DDPStrategy(start_method="forkserver"), devices=2)
+    assert repr(together["TeamPassAtKCallback"]) == repr(alone["TeamPassAtKCallback"])
+    assert traces(tmp_path / "two") == traces(tmp_path / "one")

@@ -30,8 +30,8 @@ SWITCHES = {
     # devices
     "--model.peers.a.device=cuda": "peers.a.device is 'cuda', and torch finds no GPUs here; set it to auto or cpu",
     "--model.peers.a.device=cuda:7": "peers.a.device is 'cuda:7', and torch finds no GPUs here; set it to auto or cpu",
-    "--model.peers.a.device=gpu9": "peers.a.device is 'gpu9', which torch does not know; give auto, cpu or cuda:<number>",
-    "--model.peers.a.device=meta": "peers.a.device is 'meta', on which nothing can be computed; give auto, cpu or",
+    "--model.peers.a.device=gpu9": "peers.a.device is 'gpu9', which torch does not know; give auto, own, cpu or cuda:<number>",
+    "--model.peers.a.device=meta": "peers.a.device is 'meta', on which nothing can be computed; give auto, own, cpu or",
     "--trainer.devices=-1": "trainer.devices is -1; on a processor it is the number of processes, 1 or more, or auto",
     "--trainer.devices=0": "trainer.devices is 0; on a processor it is the number of processes, 1 or more, or auto",
     "--trainer.devices=abc": "trainer.devices is abc; on a processor it is the number of processes, 1 or more, or auto",

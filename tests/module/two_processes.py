@@ -89,7 +89,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     round_otherwise()  # as the test's own process does, which runs the other side of the comparison
     with saying(sums):
-        diary = run(folder, llama, neox, 2, devices=2, strategy="ddp")
+        diary = run(folder, llama, neox, 2, devices=2, strategy="team")
         broken = run_broken(folder, llama, neox)
         drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="ddp")
     rank = int(os.environ.get("LOCAL_RANK", "0"))
