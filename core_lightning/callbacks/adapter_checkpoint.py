@@ -42,6 +42,7 @@ class AdapterCheckpoint(Checkpoint):
 
     Attributes:
         best_score: Best Team Pass@k in validation so far; ``best.ckpt`` is from there. The earlier one stays on a tie.
+        ended: Whether the run has made all of its steps and its last evaluation.
     """
 
     def __init__(self, every_n_batches: int = 50, keep: int = 2) -> None:
@@ -53,6 +54,7 @@ class AdapterCheckpoint(Checkpoint):
         self.keep = keep
         self.best_score = -math.inf
         self.best_model_path = ""
+        self.ended = False
         self._boundary: dict[str, Any] | None = None
         self._steps_at_boundary = -1
         self._saving_boundary = False
@@ -61,7 +63,7 @@ class AdapterCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Save the start, or remove checkpoints of steps that a resumed run is about to repeat."""
-        self._boundary, self._pending, self._end_is_best = None, False, False
+        self._boundary, self._pending, self._end_is_best, self.ended = None, False, False, False
         loop = trainer.fit_loop
         if loop.restarted_mid_epoch and loop.epoch_loop.batch_progress.is_last_batch:
             # Lightning closed the epoch of that batch while it loaded, and would not count the next one as begun.
@@ -134,6 +136,7 @@ class AdapterCheckpoint(Checkpoint):
                 self._save(trainer, f"step-{pl_module.batches_done}.ckpt")
                 self._prune(trainer)
             self._save_adapters(trainer, pl_module)
+            self.ended = True
             self._save(trainer, "last.ckpt")
         self._pending = False
 
@@ -175,8 +178,8 @@ class AdapterCheckpoint(Checkpoint):
             checkpoint["loops"]["fit_loop"] = self._boundary
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score and where it lies."""
-        return {"best_score": self.best_score, "best_model_path": self.best_model_path}
+        """The best score and where it lies, and whether the run has ended."""
+        return {"best_score": self.best_score, "best_model_path": self.best_model_path, "ended": self.ended}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Compare further evaluations with the best one of the run that is resumed."""

@@ -95,16 +95,23 @@ def check_unfinished(checkpoint: dict[str, Any], trainer: Any) -> None:
     Raises:
         ValueError: Names the step it ended at and the setting to raise.
     """
-    if not (Path(trainer.default_root_dir or ".") / "report.html").exists():
+    root = trainer.default_root_dir or "."
+    if not (Path(root) / "report.html").exists():
         return
+    states = checkpoint.get("callbacks", {}).values()
+    if any(isinstance(state, dict) and state.get("ended") is False for state in states):
+        also = f"; it was stopped in its last evaluation, which is done by: validate --run {root}"
+    else:
+        also = ""
     steps = int(checkpoint.get("global_step", 0))
     at = checkpoint.get("core_lightning", {}).get("batches_done", steps)
     if 0 < trainer.max_steps <= steps:
         raise ValueError(
-            f"the run is complete at step {at}; raise trainer.max_steps, which is {trainer.max_steps}, to go on"
+            f"the run is complete at step {at}; raise trainer.max_steps, which is {trainer.max_steps}, to go on{also}"
         )
     epochs = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs.get("completed", 0):
         raise ValueError(
             f"the run is complete at step {at}, the end of epoch {trainer.max_epochs}; raise trainer.max_epochs to go on"
+            f"{also}"
         )

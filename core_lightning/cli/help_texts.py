@@ -10,7 +10,7 @@ PROGRAM = "python -m core_lightning"
 COMMANDS = {
     "fit": (
         "--config FILE [--config FILE ...] [--SETTING VALUE ...]",
-        "Train a team. To go on with a run: --config RUN/config.yaml --ckpt_path last.",
+        "Train a team. To go on with a run: fit --run RUN.",
     ),
     "validate": (
         "--run RUN [--SETTING VALUE ...]",

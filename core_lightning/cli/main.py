@@ -74,11 +74,18 @@ from core_lightning.training.strategy_checks import check_strategy
 
 
 class CheckedOnce(LightningArgumentParser):
-    """A parser that writes down what it has just parsed without checking it again, which takes as long as parsing."""
+    """A parser that checks what it parses once, and whose list of commands is ours."""
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        """As of any parser."""
+        """As of any parser, without checking again what it has just parsed, which takes as long as parsing."""
         return super().dump(*args, **{"skip_validation": True, **kwargs})
+
+    def add_subcommands(self, *args: Any, **kwargs: Any) -> Any:
+        """As of any parser, but the list of commands says what their own help says, not what Lightning's trainer does."""
+        commands: Any = super().add_subcommands(*args, **kwargs)
+        add = commands.add_subcommand
+        commands.add_subcommand = lambda name, parser, **own: add(name, parser, **own | {"help": parser.description})
+        return commands
 
 
 class CoreCLI(LightningCLI):

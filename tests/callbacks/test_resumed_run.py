@@ -6,6 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from core_lightning.callbacks import (
     TraceLog,
 )
 from core_lightning.callbacks.metrics_csv import read_metrics
+from core_lightning.cli.command_checks import check_unfinished
 from scripted_team import ScriptedTeam, WrittenProblems, trainer_in
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
@@ -170,7 +172,11 @@ def test_ctrl_c_in_the_last_evaluation(tmp_path: Path, caplog: pytest.LogCapture
     assert (tmp_path / "adapters/a/adapter_model.bin").exists()
     assert [int(r["step"]) for r in read_metrics(tmp_path / "metrics.csv") if r["train/traces"]] == list(range(step))
     (line,) = (m for m in caplog.messages if "finished steps" in m)
-    assert line.endswith(f"that is all of them; evaluate the last with: validate --run {tmp_path}")
+    mend = f"validate --run {tmp_path}"
+    assert line.endswith(f"that is all of them; evaluate the last with: {mend}")
+    (tmp_path / "report.html").touch()  # Ctrl-C leaves one, too
+    with pytest.raises(ValueError, match=f"complete at step {step}; .* stopped in its last evaluation, .*: {re.escape(mend)}$"):
+        check_unfinished(saved, SimpleNamespace(max_steps=step, max_epochs=-1, default_root_dir=tmp_path))
 
 
 @pytest.mark.parametrize("interval", [4, 5])

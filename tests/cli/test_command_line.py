@@ -82,4 +82,7 @@ def test_help_says_how_a_command_is_called(capsys: pytest.CaptureFixture[str]) -
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"] if command else ["--help"])
         assert stop.value.code == 0
-        assert capsys.readouterr().out.startswith(f"usage: python -m core_lightning {called}")
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: python -m core_lightning {called}")
+    listed = " ".join(shown.split())
+    assert all(f"{name} {about}" in listed for name, (_, about) in COMMANDS.items())

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers.models.gemma3.modeling_gemma3 import Gemma3Attention
 
 import tiny
 from core_lightning.peers import PeerSourceError, self_test
 from core_lightning.peers.compute import adapter_layers, attention
-from core_lightning.peers.compute.shortening import depth
+from core_lightning.peers.compute.shortening import shown
 from naive import Scored, make_peer, naive_logprobs
 
 SCORED = [Scored([*range(5, 45), *[7] * n], [9, 10, 30 + n, 2][: n + 1]) for n in (1, 2, 3)]
@@ -128,12 +130,25 @@ def test_weights_that_are_not_numbers_are_refused(llama_folder: Path, tmp_path: 
         make_peer(tmp_path, self_test=True)
 
 
-def test_a_deep_model_is_tested_on_one_layer_of_each_kind(tmp_path: Path) -> None:
+def test_a_deep_model_is_tested_on_one_layer_of_each_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = ["sliding_attention", "sliding_attention", "full_attention"] * 4
+    numbers: list[list[int]] = []
     shape = tiny.GROUPED | {"num_hidden_layers": 12, "head_dim": 8, "query_pre_attn_scalar": 8}
     folder = tiny.save(tmp_path / "deep", "Gemma3", 0, **shape, sliding_window=64, layer_types=kinds)
-    peer = make_peer(folder, self_test=True)
-    assert depth(peer.network.get_base_model().base_model) == 3
-    assert len(peer.network.get_base_model().model.layers) == 12
+    read = Gemma3Attention.forward
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        numbers.append([self.layer_idx, self.config.num_hidden_layers])
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(Gemma3Attention, "forward", noted)
+    peer = make_peer(folder, self_test=False)
+    numbers.clear()
+    assert self_test.self_test(peer) == []
+    assert {tuple(n) for n in numbers} == {(0, 2), (1, 2)}  # the whole model was not asked
+    layers = peer.network.get_base_model().model.layers
+    assert shown(peer.network.get_base_model().base_model) == [0, 2]
+    assert [layer.self_attn.layer_idx for layer in layers] == list(range(12))
     assert peer.network.config.num_hidden_layers == 12
+    assert peer.network.config.layer_types == kinds
     assert_exact(peer)

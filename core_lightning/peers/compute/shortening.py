@@ -14,8 +14,8 @@ VOCABULARY = 2048
 _LAYERS = 2
 
 
-def depth(backbone: Any) -> int:
-    """How many of a model's first layers hold one of every kind.
+def shown(backbone: Any) -> list[int]:
+    """Which of a model's layers are enough to show what it does: the first of every kind, in their order.
 
     Args:
         backbone: A transformers model without its head.
@@ -23,46 +23,59 @@ def depth(backbone: Any) -> int:
     config = backbone.config.get_text_config()
     count = config.num_hidden_layers
     if getattr(config, "num_kv_shared_layers", 0):
-        return count  # the last layers read the cache of earlier ones
+        return list(range(count))  # the last layers read the cache of earlier ones
     kinds = getattr(config, "layer_types", None) or [None] * count
-    reached = _LAYERS
+    first: set[int] = set()
     for layers in (child for _, _, child in _stacks(backbone, count)):
-        seen: set[object] = set()
+        seen: dict[object, int] = {}
         for i, layer in enumerate(layers):
-            if (kind := (kinds[i], _kind(layer))) not in seen:
-                seen.add(kind)
-                reached = max(reached, i + 1)
-    return min(reached, count)
+            seen.setdefault((kinds[i], _kind(layer)), i)
+        first |= set(seen.values())
+    others = (i for i in range(count) if i not in first)
+    while len(first) < min(_LAYERS, count):
+        first.add(next(others))
+    return sorted(first)
 
 
 @contextmanager
 def shortened(backbone: Any, output: Any) -> Iterator[None]:
-    """Run a model with its first layers and the first rows of its output layer only, for a while.
+    """Run a model with some of its layers and the first rows of its output layer only, for a while.
 
     Args:
         backbone: A transformers model without its head.
         output: Its output layer, or one without a plain weight, which is left as it is.
     """
     config = backbone.config.get_text_config()
-    count, kept = config.num_hidden_layers, depth(backbone)
+    count, kept = config.num_hidden_layers, shown(backbone)
     kinds = getattr(config, "layer_types", None)
     stacks = _stacks(backbone, count)
     weight, bias = output.weight, getattr(output, "bias", None)
+    numbered: list[tuple[Any, int, int]] = [
+        (module, i, now)
+        for _, _, layers in stacks
+        for now, i in enumerate(kept)
+        for module in layers[i].modules()
+        if getattr(module, "layer_idx", None) == i
+    ]
     try:
-        if kept < count and stacks:
-            for module, name, child in stacks:
-                setattr(module, name, nn.ModuleList(list(child)[:kept]))
-            config.num_hidden_layers = kept
+        if len(kept) < count and stacks:
+            for parent, name, layers in stacks:
+                setattr(parent, name, nn.ModuleList(layers[i] for i in kept))
+            for module, _, now in numbered:  # a layer finds its part of the cache by its number
+                module.layer_idx = now
+            config.num_hidden_layers = len(kept)
             if kinds:
-                config.layer_types = list(kinds)[:kept]
+                config.layer_types = [kinds[i] for i in kept]
         if type(output) is nn.Linear and weight.is_floating_point():
             output.weight = nn.Parameter(weight.detach()[:VOCABULARY], requires_grad=False)
             if bias is not None:
                 output.bias = nn.Parameter(bias.detach()[:VOCABULARY], requires_grad=False)
         yield
     finally:
-        for module, name, child in stacks:
-            setattr(module, name, child)
+        for parent, name, layers in stacks:
+            setattr(parent, name, layers)
+        for module, i, _ in numbered:
+            module.layer_idx = i
         config.num_hidden_layers = count
         if kinds:
             config.layer_types = kinds
