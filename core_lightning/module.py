@@ -31,10 +31,12 @@ from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
+from core_lightning.training.ahead import Ahead
 from core_lightning.training.checkpoint import differences, load_adapters, plain, restore_random_states, run_state
 from core_lightning.training.checks import (
     check_counts,
     check_credit,
+    check_lag,
     check_off_policy,
     check_team,
     check_trainer,
@@ -87,7 +89,7 @@ class CollaborativeReasoningModule(LightningModule):
         updates_per_batch: Optimizer steps on each batch of traces. Above 1, the log-probabilities of the sampling policy
             are kept from before the first, and ``trainer.max_steps``, which counts optimizer steps, must be a multiple
             of it.
-        rollout: How many problems a step samples until enough of them have a signal.
+        rollout: How many problems a step samples until enough of them have a signal, and whether a step ahead.
         share_base: Peers of the same model, quantization and device share one copy of it in memory.
         parallel_peers: Whether peers sample and learn at the same time. ``auto``: if they are on different devices.
             ``always``: on one processor, too, whose cores are divided among them. ``never``: one after the other.
@@ -167,12 +169,14 @@ class CollaborativeReasoningModule(LightningModule):
         check_credit(self.credit, self.rounds, len(self.peer_configs))
         say_what_is_inert(self.rewards.terms, self.rounds, self.advantage, self.credit, len(self.peer_configs))
         check_off_policy(self.peer_configs, self.objective)
+        check_lag(self.peer_configs, self.rollout, self.objective)
         if max_grad_norm <= 0:
             raise ValueError(f"model.max_grad_norm is {max_grad_norm}; set it above 0")
         self.verifier = Verifier(answer_timeout)
         self.peers = nn.ModuleDict()
         self.record = StepRecord()
         self.batches_done = 0
+        self.ahead = Ahead()
         self.nonfinite = NonfiniteGuard(max_nonfinite)
         self._planned = math.inf
         self.rescue_rates = {name: RunningRate() for name in self.peer_configs}
@@ -242,8 +246,7 @@ class CollaborativeReasoningModule(LightningModule):
         """Fix the schedule's length, and let the optimizer's settings win over those a checkpoint brought back."""
         # Not earlier: asking for the length sets up the loader, and then Lightning never restores its saved position.
         self._planned = self.total_batches()
-        if self.rollout.max_draws > 1:
-            self._further = check_loader(self.trainer.train_dataloader)
+        check_loader(self._loader, self.rollout)
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
         scheduler.base_lrs = [settings["lr"] for settings in self._optimizer_settings]
@@ -265,6 +268,10 @@ class CollaborativeReasoningModule(LightningModule):
         return min(batches, by_limit)
 
     @property
+    def _loader(self) -> Any:
+        return self.trainer.train_dataloader
+
+    @property
     def progress(self) -> float:
         """Share of training done, in [0, 1]; 0 when the run has no end."""
         return min(1.0, self.batches_done / self._planned) if self._planned > 0 else 0.0
@@ -274,12 +281,15 @@ class CollaborativeReasoningModule(LightningModule):
     def training_step(self, batch: list[Problem], batch_idx: int) -> None:
         """Sample both rounds of a batch of problems, score them and update every peer."""
         self.team.watch.take()  # what came between steps, an evaluation say, is not this step's
-        sampled = self.sample(batch)
-        objective = self.objective.at(self.progress)
-        batches = {name: self._freeze(peer, sampled, objective) for name, peer in self._peers.items()}
-        updates = {}
-        for _ in range(self.updates_per_batch):
-            updates = self.update(batches, sampled.used, objective)
+        with self.ahead.step(self.team.give_up):
+            sampled = self.sample(batch)
+            if self.rollout.lag:
+                self.begin_next(batch_idx)
+            objective = self.objective.at(self.progress)
+            batches = {name: self._freeze(peer, sampled, objective) for name, peer in self._peers.items()}
+            updates = {}
+            for _ in range(self.updates_per_batch):
+                updates = self.update(batches, sampled.used, objective)
         # After the update: a state saved in mid-step must not have counted this batch.
         self.batches_done += 1
         self._count_rescues(sampled.groups)
@@ -291,7 +301,8 @@ class CollaborativeReasoningModule(LightningModule):
         """The traces of a step: of its problems, and of further ones where too few of these have a signal."""
         sampled = self.draw(batch)
         if self.rollout.max_draws > 1:
-            draw_until_enough(sampled, self._further, self.draw, self.teaches, self._over_ranks, self.rollout.max_draws)
+            loader, most = self._loader, self.rollout.max_draws
+            draw_until_enough(sampled, loader.further, self.draw, self.teaches, self._over_ranks, most)
         sampled.terms = self.rewards.statistics(sampled.groups, self.progress)
         return sampled
 
@@ -303,12 +314,19 @@ class CollaborativeReasoningModule(LightningModule):
             number: How many draws of the same step came before.
         """
         fitting = [p for p in problems if self.fits(p)]
-        further = ("further", self.batches_done, number) if number else ()
+        key = (self.seed, self.current_epoch, *(("further", self.batches_done, number) if number else ()))
         try:
-            groups, _ = self.team.rollout(fitting, (self.seed, self.current_epoch, *further), self.progress)
+            groups, _ = self.team.rollout(fitting, key, self.progress, self.ahead.take(fitting))
         except NotFiniteError as error:
             raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
         return Sampled(groups, groups, self.assign_advantages(groups), len(problems), len(problems) - len(fitting))
+
+    def begin_next(self, batch_idx: int) -> None:
+        """Begin the cold round of the next step, if there is one, with the weights as they are before this step's update."""
+        if self.batches_done + 1 < self._planned:
+            over = batch_idx + 1 >= self.trainer.num_training_batches
+            problems = [p for p in self._loader.peek(over) if self.fits(p)]
+            self.ahead.begin(self.team.begin_cold(problems, (self.seed, self.current_epoch + over)))
 
     def teaches(self, group: Group, masked: set[int]) -> bool:
         """Whether some peer learns from a problem, see ``rollout.max_draws``."""
@@ -381,6 +399,7 @@ class CollaborativeReasoningModule(LightningModule):
         with self._unsynced():
             done = on_their_devices(learn, peers, self.parallel_peers)
         return_free_memory()
+        self.ahead.wait()
         reports = dict(zip(self._peers, done, strict=True))
         broken = []
         for name, peer in self._peers.items():
@@ -495,8 +514,13 @@ class CollaborativeReasoningModule(LightningModule):
             self.prompt = dataclasses.replace(self.prompt, date=saved["prompt"].get("date") or self.prompt.date)
             if len(self.peers):
                 self.team.prompts = self.prompt
-        for name, before, now in differences(saved, self.settings()):
+        changed = list(differences(saved, self.settings()))
+        for name, before, now in changed:
             rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {now}; the new value holds")
+        if "ahead" in state and changed:
+            rank_zero_info("resume: what was sampled a step ahead is thrown away, because settings have changed since")
+        elif "ahead" in state:
+            self.ahead.restore(state["ahead"], self.trainer.global_rank, self.trainer.world_size)
         restore_random_states(state)
 
     def settings(self) -> dict[str, Any]:

@@ -83,7 +83,7 @@ class TrainLoader(ProblemLoader):
         self.drawn = 0
         self._start = 0
         self._in_step: set[str] = set()
-        self._further: tuple[int, list[Problem]] = (-1, [])
+        self._orders: dict[str, list[Problem]] = {}
 
     @property
     def sampler(self) -> TrainLoader:
@@ -101,10 +101,24 @@ class TrainLoader(ProblemLoader):
         order = self._order(str(self.epoch))
         for begin in range(start, len(order), self.stride):
             step = order[begin : begin + self.stride]
-            idle = max(0, self.world_size - len(step))
             self.position = begin + len(step)
             self._in_step = {p.id for p in step}
-            yield (step + (order * idle)[:idle])[self.rank :: self.world_size]
+            yield self._share(order, step)
+
+    def peek(self, next_epoch: bool = False) -> list[Problem]:
+        """This rank's problems of the step after the present one; nothing moves.
+
+        Args:
+            next_epoch: The present step is the last of its epoch, even if problems are left.
+        """
+        over = next_epoch or self.position >= len(self.problems)
+        begin = 0 if over else self.position
+        order = self._order(str(self.epoch + over))
+        return self._share(order, order[begin : begin + self.stride])
+
+    def _share(self, order: list[Problem], step: list[Problem]) -> list[Problem]:
+        idle = max(0, self.world_size - len(step))
+        return (step + (order * idle)[:idle])[self.rank :: self.world_size]
 
     def further(self, count: int) -> tuple[list[Problem], int]:
         """Draw problems beyond those of the step, for a step that needs more of them; every rank must call this.
@@ -125,9 +139,7 @@ class TrainLoader(ProblemLoader):
             if len(found) >= count or len(self._in_step) == len(self.problems):
                 break
             turn, place = divmod(self.drawn, len(self.problems))
-            if self._further[0] != turn:
-                self._further = turn, self._order(f"further {turn}")
-            problem = self._further[1][place]
+            problem = self._order(f"further {turn}")[place]
             self.drawn += 1
             if problem.id not in self._in_step:
                 self._in_step.add(problem.id)
@@ -135,10 +147,12 @@ class TrainLoader(ProblemLoader):
         return found[self.rank :: self.world_size], len(found)
 
     def _order(self, name: str) -> list[Problem]:
-        order = list(self.problems)
-        if self.seed is not None:
-            random.Random(f"{self.seed}:{name}").shuffle(order)
-        return order
+        if name not in self._orders:
+            order = list(self.problems)
+            if self.seed is not None:
+                random.Random(f"{self.seed}:{name}").shuffle(order)
+            self._orders = {**dict(list(self._orders.items())[-2:]), name: order}  # the last ones; long runs have many
+        return self._orders[name]
 
     def __len__(self) -> int:
         return ceil(len(self.problems) / self.stride)

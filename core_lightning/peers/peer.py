@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -275,6 +276,22 @@ class Peer(nn.Module):
     ) -> list[list[Completion]]:
         """Completions of every prompt, one per seed, in one batched call.
 
+        As :meth:`begin`, waited for.
+        """
+        return self.begin(prompts, seeds, temperature=temperature, top_p=top_p)()
+
+    def begin(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[Sequence[int]],
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> Callable[[], list[list[Completion]]]:
+        """Begin to sample completions of every prompt, one per seed; what is returned waits for them.
+
+        An engine in another process makes them meanwhile. The adapter must not move before they were waited for.
+
         A completion's text begins with the mark of the think block its prompt ended in: one that breaks off inside
         the block has no answer.
 
@@ -295,24 +312,33 @@ class Peer(nn.Module):
             self.engine.sync(self.save_adapter)
             self._synced = state
         opened = [self.encoder.opened(prompt) for prompt in prompts]
-        return [
+        drawn = self._begun(prompts, seeds, settings)
+        return lambda: [
             [
                 Completion(s.token_ids, mark + self.texts.decode(s.token_ids, own), not s.stopped, s.logprobs)
                 for s in group
             ]
-            for mark, group in zip(opened, self.draw(prompts, seeds, settings), strict=True)
+            for mark, group in zip(opened, drawn(), strict=True)
         ]
 
     def draw(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
     ) -> list[list[SampledTokens]]:
         """Token ids of completions of every prompt, one per seed, with the adapter that the engine has."""
-        self.evaluate()
+        return self._begun(prompts, seeds, settings)()
+
+    def _begun(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> Callable[[], list[list[SampledTokens]]]:
         if not self._recorded:
             settings = replace(settings, cuda_graphs=False)
+        return partial(self._wait, self.engine.begin(prompts, seeds, settings))
+
+    def _wait(self, begun: Callable[[], list[list[SampledTokens]]]) -> list[list[SampledTokens]]:
+        self.evaluate()
         try:
             with self.policy(), self.sampling_weights():
-                return self.engine.sample(prompts, seeds, settings)
+                return begun()
         except NotFiniteError as error:
             broken = [n for n, p in self.adapter_parameters().items() if not bool(p.isfinite().all())]
             where = f"the adapter is not finite in {broken[0]}" if broken else "the adapter's weights are finite"

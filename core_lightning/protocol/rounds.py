@@ -71,6 +71,16 @@ class RolloutPeer(Protocol):
     ) -> list[list[Completion]]:
         """Completions of every prompt, one per seed; temperature and nucleus are the peer's own unless given."""
 
+    def begin(
+        self,
+        prompts: Sequence[list[int]],
+        seeds: Sequence[Sequence[int]],
+        *,
+        temperature: float | None = None,
+        top_p: float | None = None,
+    ) -> Callable[[], list[list[Completion]]]:
+        """Begin to sample; what is returned waits for the completions."""
+
 
 #: Answer and correctness of each completion: ``(texts, problems) -> [(answer, correct), ...]``.
 Verify = Callable[[Sequence[str], Sequence[Problem]], Sequence[tuple[str | None, bool]]]
@@ -178,6 +188,37 @@ def cold_round(
             group.add(own)
     _judge(groups, "cold", verify)
     return groups
+
+
+def begin_cold_round(
+    problems: Sequence[Problem],
+    peers: Mapping[str, RolloutPeer],
+    prompts: PromptSettings,
+    *,
+    k: int,
+    seed: Sequence[object],
+) -> Callable[[Verify, Callable[..., list]], list[Group]]:
+    """Begin a cold round: what is returned, ``finish(verify, for_each)``, waits for its traces and judges them."""
+    first = [0] * len(problems)
+    begun = {}
+    for name, peer in peers.items():
+        encoded = [peer.encode(prompts.render(p)) for p in problems]
+        begun[name] = encoded, peer.begin(encoded, _seeds(peer, "cold", problems, k, seed, first))
+
+    def finish(verify: Verify, for_each: Callable[..., list]) -> list[Group]:
+        groups = [Group(p) for p in problems]
+
+        def wait(peer: RolloutPeer) -> list[list[Trace]]:
+            encoded, completions = begun[peer.name]
+            return _traces(peer, "cold", encoded, [None] * len(problems), completions(), first, None)
+
+        for traces in for_each(wait, list(peers.values())):
+            for group, own in zip(groups, traces, strict=True):
+                group.add(own)
+        _judge(groups, "cold", verify)
+        return groups
+
+    return finish
 
 
 GREEDY = 1e-6
@@ -367,11 +408,34 @@ def _sample(
     top_p: float | None = None,
 ) -> list[list[Trace]]:
     first = offsets or [0] * len(problems)
-    seeds = [
+    seeds = _seeds(peer, round, problems, k, seed, first)
+    sampled = peer.sample(encoded, seeds, temperature=temperature, top_p=top_p)
+    return _traces(peer, round, encoded, hints, sampled, first, temperature)
+
+
+def _seeds(
+    peer: RolloutPeer,
+    round: Round,
+    problems: Sequence[Problem],
+    k: int,
+    seed: Sequence[object],
+    first: Sequence[int],
+) -> list[list[int]]:
+    return [
         [trace_seed(*seed, p.id, peer.name, round, i) for i in range(start, start + k)]
         for p, start in zip(problems, first, strict=True)
     ]
-    sampled = peer.sample(encoded, seeds, temperature=temperature, top_p=top_p)
+
+
+def _traces(
+    peer: RolloutPeer,
+    round: Round,
+    encoded: Sequence[list[int]],
+    hints: Sequence[Hint | None],
+    sampled: Sequence[Sequence[Completion]],
+    first: Sequence[int],
+    temperature: float | None,
+) -> list[list[Trace]]:
     return [
         [
             Trace(

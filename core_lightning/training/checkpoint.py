@@ -62,6 +62,7 @@ def run_state(module: Any) -> dict[str, Any]:
         "batches_done": module.batches_done,
         "nonfinite_steps": module.nonfinite.steps,
         "rescue_rates": {name: dataclasses.asdict(rate) for name, rate in module.rescue_rates.items()},
+        **({"ahead": module.ahead.state()} if module.rollout.lag else {}),
         "settings": json.dumps(module.settings(), sort_keys=True),
         "optimizer": next((type(o).__name__ for o in module.trainer.optimizers), None),
         **random_states(),

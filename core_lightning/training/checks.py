@@ -14,7 +14,7 @@ from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import WeightedTerm
 from core_lightning.training.inert_terms import inert_terms
 from core_lightning.training.peer_checks import check_peers
-from core_lightning.training.settings import AdvantageSettings
+from core_lightning.training.settings import AdvantageSettings, RolloutSettings
 
 
 def check_team(peers: Mapping[str, PeerConfig], least: int, most: int | None, kind: str) -> None:
@@ -93,6 +93,28 @@ def check_off_policy(peers: Mapping[str, PeerConfig], objective: Objective) -> N
                 f"peers.{name}.generation.top_p is {generation.top_p} and nothing corrects for what it leaves out; set "
                 "objective.off_policy to auto, or top_p to 1"
             )
+
+
+def check_lag(peers: Mapping[str, PeerConfig], rollout: RolloutSettings, objective: Objective) -> None:
+    """Refuse to sample a step ahead where nothing would go on at the same time, or nothing corrects for it.
+
+    Raises:
+        ValueError: Names the settings and the mend.
+    """
+    if not rollout.lag:
+        return
+    for name, config in peers.items():
+        engine = config.generation.engine
+        if engine != "server":
+            raise ValueError(
+                f"rollout.lag is {rollout.lag} and peers.{name}.generation.engine is {engine}, which does not sample while "
+                "its peer learns; set the engine to server, or lag to 0"
+            )
+    if objective.off_policy == "never":
+        raise ValueError(
+            f"rollout.lag is {rollout.lag}, and nothing corrects for samples of an earlier adapter; set "
+            "objective.off_policy to auto, or lag to 0"
+        )
 
 
 def say_what_is_inert(

@@ -8,6 +8,7 @@ from typing import Any
 
 from core_lightning.protocol.credit import Example
 from core_lightning.records import Group, Problem
+from core_lightning.training.settings import RolloutSettings
 
 #: ``count -> (this process's share, how many over all processes)``, see ``TrainLoader.further``.
 Further = Callable[[int], tuple[list[Problem], int]]
@@ -92,15 +93,18 @@ def draw_until_enough(
         sampled.add(new)
 
 
-def check_loader(loader: Any) -> Further:
-    """The training loader's way to draw further problems.
+def check_loader(loader: Any, rollout: RolloutSettings) -> None:
+    """Refuse a training loader that cannot give what the settings need of it.
 
     Raises:
-        ValueError: It has none.
+        ValueError: Names the setting and the mend.
     """
-    if not hasattr(loader, "further"):
-        raise ValueError(
-            f"model.rollout.max_draws is above 1, and the training loader ({type(loader).__name__}) draws no further "
-            "problems; give the trainer a RescueDataModule as datamodule, or set it to 1"
-        )
-    return loader.further
+    for setting, off, asked, method in (
+        ("max_draws", 1, "draws no further problems", "further"),
+        ("lag", 0, "does not say which problems come next", "peek"),
+    ):
+        if getattr(rollout, setting) != off and not hasattr(loader, method):
+            raise ValueError(
+                f"model.rollout.{setting} is {getattr(rollout, setting)}, and the training loader "
+                f"({type(loader).__name__}) {asked}; give the trainer a RescueDataModule as datamodule, or set it to {off}"
+            )

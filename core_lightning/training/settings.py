@@ -120,7 +120,7 @@ class ScheduleSettings:
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """How many problems a training step samples."""
+    """How many problems a training step samples, and when."""
 
     max_draws: int = 1
     """Dynamic sampling (DAPO, arXiv 2503.14476): a step draws further problems until as many as it began with have a signal,
@@ -129,9 +129,23 @@ class RolloutSettings:
     gradient with an advantage that is not 0, or an imitated one, each with a weight that is not 0. Traces that are left out
     of the loss (``advantage.mask_truncated``) have none, and the pull of the KL term is none. All that is sampled counts in
     ``train/traces``."""
+    lag: int = 0
+    """1 samples the cold round of the next step while the peers learn from this one: its traces come from the adapters of
+    one update earlier, which the objective corrects for (``objective.off_policy``). Every peer needs
+    ``generation.engine: server``; what samples on the device that learns gains nothing. The rescue round, whose hints the
+    peers judge themselves, is sampled when its step begins, by the present adapters. A checkpoint holds what was sampled
+    ahead, so a resumed run is exact; one that is prolonged beyond its last step samples its first cold round without a
+    lag."""
 
     def __post_init__(self) -> None:
         if self.max_draws < 1:
             raise ValueError(
                 f"rollout.max_draws is {self.max_draws}; set it to 2 or more, or to 1 for no further draws"
+            )
+        if self.lag not in (0, 1):
+            raise ValueError(f"rollout.lag is {self.lag}; set it to 1 to sample a step ahead, or to 0")
+        if self.lag and self.max_draws > 1:
+            raise ValueError(
+                f"rollout.lag is {self.lag} and rollout.max_draws {self.max_draws}: what a step draws beyond its problems "
+                "is only known once it has begun, and cannot be sampled ahead; set lag to 0, or max_draws to 1"
             )

@@ -21,7 +21,14 @@ from core_lightning.peers.self_test import load_peer
 from core_lightning.peers.sources import PeerSourceError
 from core_lightning.protocol.credit import TEACHER_MODES, CreditSettings
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import RoundSettings, cold_round, greedy_round, plan_rescues, rescue_round
+from core_lightning.protocol.rounds import (
+    RoundSettings,
+    begin_cold_round,
+    cold_round,
+    greedy_round,
+    plan_rescues,
+    rescue_round,
+)
 from core_lightning.protocol.teachers import rank_teachers
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
@@ -111,7 +118,11 @@ class Team:
         self.watch = Stopwatch()
 
     def rollout(
-        self, problems: Sequence[Problem], seed: Sequence[object], progress: float
+        self,
+        problems: Sequence[Problem],
+        seed: Sequence[object],
+        progress: float,
+        cold: list[Group] | None = None,
     ) -> tuple[list[Group], dict[str, float]]:
         """Both rounds of every problem, with rewards.
 
@@ -119,11 +130,12 @@ class Team:
             problems: The problems of this step.
             seed: Key of this step's randomness; each trace adds problem, peer, round and index.
             progress: Share of training done, for reward schedules.
+            cold: The cold round, where it was sampled before.
 
         Returns:
             Scored groups and the reward terms' statistics.
         """
-        groups = self.cold(problems, self.rounds.k, seed)
+        groups = self.cold(problems, self.rounds.k, seed) if cold is None else cold
         distances = self._distances(groups)
         if self.rounds.k_rescue or self.credit.mode in TEACHER_MODES:
             if self.rounds.teacher in ("total_reward", "correctness"):
@@ -138,6 +150,16 @@ class Team:
         return cold_round(
             problems, self.peers, self.prompts, self.verify, k=k, seed=seed, for_each=self._for_each("sample")
         )
+
+    def begin_cold(self, problems: Sequence[Problem], seed: Sequence[object]) -> Callable[[], list[Group]]:
+        """Begin the cold round of a later step; what is returned waits for it."""
+        finish = begin_cold_round(problems, self.peers, self.prompts, k=self.rounds.k, seed=seed)
+        return lambda: finish(self.verify, self._for_each("sample"))
+
+    def give_up(self) -> None:
+        """Leave off samples that were begun and that nobody will wait for."""
+        for peer in self.peers.values():
+            peer.engine.give_up()
 
     def greedy(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
         """Add every peer's likeliest trace, for an evaluation."""

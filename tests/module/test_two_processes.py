@@ -76,3 +76,10 @@ def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path
         for name, weight in weights.items():
             torch.testing.assert_close(ranks[0]["drawing"][step][name], weight, atol=1e-5, rtol=1e-4)
     assert any(m["train/unused_problems"] > 0 for m in drawing.metrics)
+
+    # What was sampled a step ahead comes back to the rank that it is for.
+    for rank in ranks:
+        assert len(rank["ahead"]) == 4
+        assert len(rank["resumed"]) == 2
+        assert all(map(same, rank["resumed"], rank["ahead"][2:]))
+        assert all(map(same, rank["ahead"], ranks[0]["ahead"]))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
+from unittest import mock
 
 import torch
 
@@ -18,7 +19,7 @@ from core_lightning.rewards import WeightedTerm
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings
 from counting_terms import Count
 from numerics import round_otherwise
-from runs import Diary, build, fit, peer, sgd
+from runs import GENERATION, Diary, build, fit, peer, sgd
 from scripted_engine import saying, sums
 
 
@@ -84,6 +85,16 @@ def run_drawing(folder: Path, llama: Path, neox: Path, batch_size: int, **option
     return diary
 
 
+def run_ahead(folder: Path, llama: Path, neox: Path) -> tuple[Diary, Diary]:
+    """A step ahead, and the same gone on from a checkpoint after two steps."""
+    served = replace(GENERATION, engine="server")  # which is scripted here, like any engine
+    diaries = (Diary(2, folder / "ahead.ckpt"), Diary())
+    for diary, ckpt_path in zip(diaries, (None, folder / "ahead.ckpt"), strict=True):
+        module = build({"a": peer(llama, generation=served), "b": peer(neox, generation=served)}, rollout=RolloutSettings(lag=1))
+        fit(module, folder, diary, n=16, devices=2, strategy="ddp", ckpt_path=ckpt_path)
+    return diaries
+
+
 if __name__ == "__main__":
     folder, llama, neox = map(Path, sys.argv[1:4])
     torch.set_num_threads(1)
@@ -92,9 +103,13 @@ if __name__ == "__main__":
         diary = run(folder, llama, neox, 2, devices=2, strategy="team")
         broken = run_broken(folder, llama, neox)
         drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="ddp")
+        with mock.patch("core_lightning.training.team.check_engine"):
+            ahead, resumed = run_ahead(folder, llama, neox)
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     torch.save(
         {
+            "ahead": ahead.weights,
+            "resumed": resumed.weights,
             "drawing": drawing.weights,
             "drawn": [m["train/drawn_problems"] for m in drawing.metrics],
             "unused": [m["train/unused_problems"] for m in drawing.metrics],

@@ -5,6 +5,7 @@ No cache, no batch, one token at a time, torch's own generator: nothing of the l
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,7 @@ class ServedModel:
         rank = json.loads((Path(path) / "adapter_config.json").read_text())["r"]
         if rank > self.options["max_lora_rank"]:
             return _error(RANK.format(rank, self.options["max_lora_rank"]), 500)
-        base = AutoModelForCausalLM.from_pretrained(self.options.get("weights", self.folder))
-        self.adapters[name], self.paths[name] = PeftModel.from_pretrained(base, path).eval(), path
+        self.adapters[name], self.paths[name] = PeftModel.from_pretrained(copy.deepcopy(self._base), path).eval(), path
         return Response(f"Success: LoRA adapter '{name}' added successfully.")
 
     def _unload(self, request: Request) -> Response:

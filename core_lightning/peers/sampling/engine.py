@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,18 @@ class Engine(ABC):
             seeds: For each prompt one seed per completion.
             settings: Temperature, nucleus, limits and stop strings.
         """
+
+    def begin(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> Callable[[], list[list[SampledTokens]]]:
+        """Begin to sample; what is returned waits for the completions. Until it was called the adapter must not move.
+
+        An engine that runs the peer's own network only begins when it is waited for.
+        """
+        return partial(self.sample, prompts, seeds, settings)
+
+    def give_up(self) -> None:  # noqa: B027
+        """Leave off what was begun and nobody will wait for."""
 
     def sync(self, save_adapter: Callable[[Path], None]) -> None:  # noqa: B027
         """Bring the adapter's present weights to the engine. An engine that runs the peer's own network has nothing to do.

@@ -103,6 +103,7 @@ class ServerEngine(Engine):
         self._version = 0
         self._loaded: list[str] = []
         self._compare = False
+        self._asking: ThreadPoolExecutor | None = None
         weakref.finalize(self, _leave, self.client, self._loaded, self._folder)
 
     def _check_room(self, generation: GenerationSettings, most: int | None) -> None:
@@ -184,22 +185,38 @@ class ServerEngine(Engine):
             ServerError: The server is away.
             DisagreementError: Its log-probabilities are not the peer's.
         """
+        return self.begin(prompts, seeds, settings)()
+
+    def begin(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
+    ) -> Callable[[], list[list[SampledTokens]]]:
+        """Send the requests; what is returned waits for the answers and compares them, in the thread that calls it."""
         wanted = [(list(p), seed) for p, group in zip(prompts, seeds, strict=True) for seed in group]
-        if not wanted:
-            return [[] for _ in prompts]
         bodies = [self._request(prompt, seed, settings) for prompt, seed in wanted]
-        try:
-            answers = self._answers(bodies)
-        except ServerAnswerError as error:
-            if error.status != 404:
-                raise
-            self._load(self._loaded[-1])  # the server was started again since, and has forgotten the adapter
-            answers = self._answers(bodies)
-        completions = [self._read(answer) for answer in answers]
-        if self._compare:
-            self._agree(wanted, completions, settings)
-        each = iter(completions)
-        return [[next(each) for _ in group] for group in seeds]
+        answers = self._ask(bodies)
+
+        def wait() -> list[list[SampledTokens]]:
+            if not wanted:
+                return [[] for _ in prompts]
+            try:
+                got = answers()
+            except ServerAnswerError as error:
+                if error.status != 404:
+                    raise
+                self._load(self._loaded[-1])  # the server was started again since, and has forgotten the adapter
+                got = self._ask(bodies)()
+            completions = [self._read(answer) for answer in got]
+            if self._compare:
+                self._agree(wanted, completions, settings)
+            each = iter(completions)
+            return [[next(each) for _ in group] for group in seeds]
+
+        return wait
+
+    def give_up(self) -> None:
+        """Send no more of the requests that were begun."""
+        if self._asking is not None:
+            self._asking.shutdown(wait=False, cancel_futures=True)
 
     def _agree(
         self, wanted: list[tuple[list[int], int]], completions: list[SampledTokens], settings: GenerationSettings
@@ -240,12 +257,18 @@ class ServerEngine(Engine):
             "return_token_ids": True,
         }
 
-    def _answers(self, bodies: list[dict[str, Any]]) -> list[Any]:
-        pool = ThreadPoolExecutor(min(self.settings.concurrency, len(bodies)))
-        try:
-            return list(pool.map(lambda body: self.client.post("/v1/completions", body), bodies))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an error the others need not be sent
+    def _ask(self, bodies: list[dict[str, Any]]) -> Callable[[], list[Any]]:
+        pool = ThreadPoolExecutor(max(1, min(self.settings.concurrency, len(bodies))))
+        self._asking = pool
+        answers = pool.map(lambda body: self.client.post("/v1/completions", body), bodies)  # sends at once
+
+        def wait() -> list[Any]:
+            try:
+                return list(answers)
+            finally:
+                pool.shutdown(cancel_futures=True)  # after an error the others need not be sent
+
+        return wait
 
     def _read(self, answer: Any) -> SampledTokens:
         try:
