@@ -341,6 +341,6 @@ def test_settings_that_cannot_work(pair: dict[str, PeerConfig], tmp_path: Path) 
         RolloutSettings(max_draws=0)
     run = trainer(tmp_path)
     loader = DataLoader(problems(4), batch_size=2, collate_fn=list)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"max_draws is above 1, and the training loader \(DataLoader\) draws no further"):
+    with pytest.raises(ValueError, match=r"max_draws is 3, and the training loader \(DataLoader\) draws no further"):
         run.fit(sparse(pair), train_dataloaders=loader)
     assert data(tmp_path).train_dataloader().further(2)[1] == 2
