@@ -51,7 +51,7 @@ from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_ov
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
 from core_lightning.training.strategies import TeamStrategy
-from core_lightning.training.strategy_checks import check_strategy
+from core_lightning.training.strategy_checks import check_loaded, check_strategy
 from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
 from core_lightning.training.update import PeerBatch
 
@@ -224,7 +224,8 @@ class CollaborativeReasoningModule(LightningModule):
         Raises:
             ValueError: The trainer's strategy is none that a team can be trained with. No other hook comes as early.
         """
-        check_strategy(self.trainer, self.peer_configs)
+        check_strategy(self.trainer, self.peer_configs, self.share_base, self.parallel_peers)
+        check_loaded(self.trainer, self._peers.values())
         if find_callback(self.trainer, TeamPassAtKCallback) is not None:
             return []
         return [TeamPassAtKCallback(k=min(2, self.eval_samples), at_end=False)]

@@ -145,7 +145,8 @@ class CoreCLI(LightningCLI):
         """Build everything; an error of whatever kind is one line here, since nothing has begun."""
         try:
             super().instantiate_classes()
-            check_strategy(self.trainer, self.model.peer_configs)
+            team = self.model
+            check_strategy(self.trainer, team.peer_configs, team.share_base, team.parallel_peers)
         except (ValueError, ModuleNotFoundError, ArgumentError, MisconfigurationException):
             raise
         except Exception as error:

@@ -40,6 +40,7 @@ from core_lightning.peers.sampling.rollout_weights import RolloutWeights
 from core_lightning.peers.scoring.packing import Sequenced, micro_batches
 from core_lightning.peers.scoring.token_logprobs import token_logprobs
 from core_lightning.peers.sources import first_line, hub_name, readable
+from core_lightning.peers.turns import Shards
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
 
@@ -106,9 +107,10 @@ class Peer(nn.Module):
         self._synced: list[int] | None = None  # the state of the adapter that the engine has
         self._beginning: Beginning | None = None
         self._halved = False
-        self.paths = Paths.of(self._backbone)
+        self.shards: Shards | None = None  # set by who shards it
+        self.paths = Paths.of(self.backbone)
         half = config.sampling_weights == "half"
-        self._copies = None if config.sampling_weights == "own" else RolloutWeights(self._backbone, keep_half=half)
+        self._copies = None if config.sampling_weights == "own" else RolloutWeights(self.backbone, keep_half=half)
         self._rig = Rig(
             name,
             model,
@@ -176,7 +178,7 @@ class Peer(nn.Module):
     def shortened(self) -> Iterator[None]:
         """Be a peer of few layers and tokens for a while, which shows the same faults sooner."""
         head, engine, copies = self.head, self.engine, self._copies
-        with shortened(self._backbone, self.network.get_base_model().get_output_embeddings()):
+        with shortened(self.backbone, self.network.get_base_model().get_output_embeddings()):
             self.head = LogitHead.of(self.network.get_base_model())
             half = self.config.sampling_weights == "half"
             if self.samples_itself:
@@ -186,6 +188,15 @@ class Peer(nn.Module):
                 yield
             finally:
                 self.head, self.engine, self._copies = head, engine, copies
+
+    @property
+    def training_mode(self) -> bool:
+        """Whether the adapter drops out."""
+        return any(layer.training for layer in self._modal)
+
+    @training_mode.setter
+    def training_mode(self, training: bool) -> None:
+        self._set_mode(training)
 
     def _set_mode(self, training: bool) -> None:
         # Set before every use and not restored after: layers may run again in the backward pass.
@@ -330,14 +341,14 @@ class Peer(nn.Module):
     def _begun(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
     ) -> Callable[[], list[list[SampledTokens]]]:
-        if not self._recorded:
+        if not self._recorded or self.shards is not None:  # whose weights lie elsewhere each time they are whole
             settings = replace(settings, cuda_graphs=False)
         return partial(self._wait, self.engine.begin(prompts, seeds, settings))
 
     def _wait(self, begun: Callable[[], list[list[SampledTokens]]]) -> list[list[SampledTokens]]:
         self.evaluate()
         try:
-            with self.policy(), self.sampling_weights():
+            with self.policy(), self._whole(), self.sampling_weights():
                 return begun()
         except NotFiniteError as error:
             broken = [n for n, p in self.adapter_parameters().items() if not bool(p.isfinite().all())]
@@ -347,6 +358,9 @@ class Peer(nn.Module):
                 "rate, or with another dtype"
             ) from error
 
+    def _whole(self) -> AbstractContextManager[None]:
+        return self.shards.whole() if self.shards is not None and self.samples_itself else nullcontext()
+
     def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
         """Run the network from copies of its weights, if the settings ask for that; without gradients."""
         return nullcontext() if self._copies is None else self._copies.running(self._adapter if adapter else None)
@@ -355,8 +369,14 @@ class Peer(nn.Module):
 
     def micro_batches(self, sequences: Sequence[Sequenced], given: int = 0) -> list[list[int]]:
         """Indices cut by the token budget, in the way that leaves least to compute; ``given`` tokens are run before."""
-        shared = self.paths.cached_scores and not self.config.gradient_checkpointing
+        shared = self.paths.cached_scores and not self._at_once
         return micro_batches(sequences, self.config.score_batch_tokens, self._window, shared=shared, given=given)
+
+    @property
+    def _at_once(self) -> bool:
+        # Gradient checkpointing recomputes layers, which a cache would be filled by twice. Of a sharded peer, every forward
+        # pass is followed by its backward pass.
+        return self.config.gradient_checkpointing or self.shards is not None
 
     def halve_micro_batches(self) -> bool:
         """Score half as many tokens at a time from here on, once; False where that was done before."""
@@ -369,10 +389,9 @@ class Peer(nn.Module):
     def common_beginning(self, sequences: Sequence[Sequenced]) -> list[int]:
         """First tokens of all prompts that :meth:`reading` can run once; empty where that does not pay."""
         prompts = list({tuple(s.prompt_ids): s.prompt_ids for s in sequences}.values())
-        # Gradient checkpointing recomputes layers, which a cache would be filled by twice.
-        if not prompts or self.config.gradient_checkpointing or not self.paths.can_score_cached(prompts):
+        if not prompts or self._at_once or not self.paths.can_score_cached(prompts):
             return []
-        return common_beginning(self._backbone, prompts, max(len(s.token_ids) for s in sequences), self.paths)
+        return common_beginning(self.backbone, prompts, max(len(s.token_ids) for s in sequences), self.paths)
 
     @contextmanager
     def reading(self, beginning: Sequence[int]) -> Iterator[None]:
@@ -385,7 +404,7 @@ class Peer(nn.Module):
             return
         self._set_mode(training=True)
         with self.policy("own"):
-            self._beginning = Beginning(self._backbone, beginning)
+            self._beginning = Beginning(self.backbone, beginning)
         try:
             yield
             self._beginning.backward()
@@ -415,9 +434,9 @@ class Peer(nn.Module):
         prompts, completions = [s.prompt_ids for s in sequences], [s.token_ids for s in sequences]
         training = torch.is_grad_enabled()
         self._set_mode(training=training)
-        inputs = (self._backbone, prompts, completions, self.tokenizer.pad_token_id)
+        inputs = (self.backbone, prompts, completions, self.tokenizer.pad_token_id)
         with self.policy(policy):
-            if training and self.config.gradient_checkpointing:
+            if training and self._at_once:
                 hidden, completion = padded_hidden(*inputs)
             else:
                 read = self._beginning if training and policy == "own" else None
@@ -452,10 +471,11 @@ class Peer(nn.Module):
 
     @property
     def _window(self) -> int | None:
-        return getattr(self._backbone.config.get_text_config(), "sliding_window", None)
+        return getattr(self.backbone.config.get_text_config(), "sliding_window", None)
 
     @property
-    def _backbone(self) -> Any:
+    def backbone(self) -> Any:
+        """The transformers model without its head, adapters on it."""
         return backbone_of(self.network.get_base_model())
 
     @torch.no_grad()
@@ -463,12 +483,12 @@ class Peer(nn.Module):
         """Refuse a model whose logits are not head(last hidden state): its scores would be silently wrong."""
         ids = torch.tensor([[1, 2, 3]], device=self.device) % self.head.weight.shape[0]
         hidden: list[Tensor] = []  # of the backbone in the network's own pass: a second pass would take as long
-        seen = self._backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0]))
+        seen = self.backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0]))
         with seen, self.policy("reference"):
             theirs = self.network(input_ids=ids).logits[0].float()
         if not hidden:  # the network calls a part of the backbone, as OPT does
             with self.policy("reference"):
-                hidden.append(self._backbone(input_ids=ids).last_hidden_state[0])
+                hidden.append(self.backbone(input_ids=ids).last_hidden_state[0])
         own = self.head.logits(hidden[0])
         spread = theirs.std().clamp_min(1e-3)
         if own.shape != theirs.shape or ((own - theirs).abs().max() / spread) > 0.05:

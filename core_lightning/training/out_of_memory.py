@@ -87,6 +87,10 @@ def _twice(peer: Peer, first: Callable[[], Result], second: Callable[[], Result]
         # The traceback holds what the failed pass has computed.
         error.__traceback__ = None
         tokens = peer.config.score_batch_tokens
+        if peer.shards is not None:  # the other processes are in the midst of the same pass
+            raise OutOfMemoryError(
+                f"no memory for the loss of peer {peer.name}: lower {setting}, now {tokens}, and go on with --ckpt_path last"
+            ) from None
         if not peer.halve_micro_batches():
             raise OutOfMemoryError(
                 f"{setting} was halved to {tokens} in this run, and memory has run out again; lower it further, or set "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import distributed, nn
@@ -15,10 +15,21 @@ def alone() -> bool:
     return not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1
 
 
+#: What this process does before it exchanges anything: with sharded peers, it goes along with passes that others have left.
+ARRIVALS: list[Callable[[], None]] = []
+
+
+def arrive() -> None:
+    """Come to where all processes are; who exchanges something of its own calls this first."""
+    for come in ARRIVALS:
+        come()
+
+
 def sum_over_ranks(values: Sequence[float], device: torch.device) -> list[float]:
     """Each value summed over all processes, which must all call this."""
     if alone():
         return list(values)
+    arrive()
     sums = torch.tensor(values, device=device, dtype=torch.float64)
     distributed.all_reduce(sums)
     return sums.tolist()

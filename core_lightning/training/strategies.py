@@ -17,8 +17,11 @@ from lightning.fabric.utilities.seed import reset_seed
 from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, distributed
+from torch.distributed.device_mesh import init_device_mesh
 
-from core_lightning.training.ranks import MeetingError, why_not_met
+from core_lightning.peers.compute.sharding import ShardedLayers
+from core_lightning.peers.turns import Turns
+from core_lightning.training.ranks import ARRIVALS, MeetingError, arrive, why_not_met
 
 #: Names of Lightning for what :class:`TeamStrategy` does.
 DDP_NAMES = ("ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
@@ -123,6 +126,98 @@ class TeamStrategy(DDPStrategy):
             parameter.copy_(value)
 
 
+class ShardedTeamStrategy(TeamStrategy):
+    """As :class:`TeamStrategy`, but each process holds only its part of every layer of the frozen bases (FSDP2).
+
+    A peer that samples itself is whole in every process while it does so, one peer at a time. One that samples from a server
+    never is, after it was loaded. Adapters are whole everywhere, and checkpoints are those of any other run.
+    """
+
+    turns: Turns | None = None
+    """Of the peers of the module; they outlive a trainer."""
+
+    def take(self, peer: Any) -> None:
+        """Shard a peer that was just loaded, and look whether it still computes the same.
+
+        Raises:
+            ValueError: It cannot be sharded, or its base is another one in another process.
+        """
+        super().take(peer)
+        if self.turns is None:
+            self._arrive_together(Turns(self.root_device))
+        assert self.turns is not None
+        before = probe(peer)
+        mesh = init_device_mesh(self.root_device.type, (self.world_size,))
+        try:
+            layers = ShardedLayers(peer.backbone, mesh)
+        except ValueError as error:
+            raise ValueError(
+                f"peers.{peer.name}.model {peer.config.model} {error}, and cannot be sharded; set trainer.strategy to team"
+            ) from error
+        peer.shards = self.turns.add(peer, layers)
+        after = probe(peer)
+        self.turns.join()
+        if not all(map(_alike, before, after)):
+            raise ValueError(
+                f"peers.{peer.name}.model {peer.config.model} computes something else when it is sharded; set "
+                "trainer.strategy to team"
+            )
+
+    def setup(self, trainer: Any) -> None:
+        """As without shards."""
+        for peer in getattr(self.model, "peers", {}).values():  # whom another trainer may have had loaded
+            self._arrive_together(peer.shards.turns)
+        super().setup(trainer)
+
+    def _arrive_together(self, turns: Turns) -> None:
+        self.turns = turns
+        ARRIVALS[:] = [turns.join]
+
+    def barrier(self, *args: Any, **kwargs: Any) -> None:
+        """As DDP's, when nobody has a pass left."""
+        arrive()
+        super().barrier(*args, **kwargs)
+
+    def broadcast(self, obj: Any, src: int = 0) -> Any:
+        """As DDP's, when nobody has a pass left."""
+        arrive()
+        return super().broadcast(obj, src)
+
+    def reduce(self, *args: Any, **kwargs: Any) -> Any:
+        """As DDP's, when nobody has a pass left."""
+        arrive()
+        return super().reduce(*args, **kwargs)
+
+    def all_gather(self, *args: Any, **kwargs: Any) -> Tensor:
+        """As DDP's, when nobody has a pass left."""
+        arrive()
+        return super().all_gather(*args, **kwargs)
+
+    def teardown(self) -> None:
+        """As DDP's; what follows knows nothing of these peers."""
+        ARRIVALS.clear()
+        super().teardown()
+
+
+def probe(peer: Any) -> list[Tensor]:
+    """Hidden states of a few tokens and what they give the adapter as a gradient; the peer is left as it was."""
+    ids = torch.arange(1, 9, device=peer.device)[None]
+    parameters = list(peer.adapter_parameters().values())
+    peer.evaluate()
+    with torch.enable_grad(), peer.policy():
+        hidden = peer.backbone(input_ids=ids, use_cache=False).last_hidden_state
+        hidden.float().square().sum().backward()
+    gradients = [p.grad for p in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    return [hidden.detach(), *(g for g in gradients if g is not None)]
+
+
+def _alike(before: Tensor, after: Tensor) -> bool:
+    most = 1e-4 if before.dtype == torch.float32 else 2e-2
+    return bool((before - after).abs().max() <= most * before.abs().max())
+
+
 def fingerprint(peer: Any) -> int:
     """The sum of all bytes of a peer's frozen weights, packed ones excepted: two GPUs may round differently as they pack."""
     return sum(map(_bytes, _frozen(peer))) % 2**62
@@ -139,4 +234,5 @@ def _bytes(weight: Tensor) -> int:
     return sum(int(part.sum(dtype=torch.int64)) for part in flat.split(2**26))
 
 
+StrategyRegistry.register("sharded", ShardedTeamStrategy, description="Frozen bases in parts (FSDP2)", override=True)
 StrategyRegistry.register("team", TeamStrategy, description="DDP without its wrapper", override=True)

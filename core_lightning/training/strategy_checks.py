@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,15 +22,15 @@ from lightning.pytorch.strategies import (
 
 from core_lightning.peers.config import PeerConfig
 from core_lightning.training.placement import OWN, placed
-from core_lightning.training.strategies import TeamStrategy
+from core_lightning.training.strategies import ShardedTeamStrategy, TeamStrategy
 
 #: What can be asked for by name.
-KNOWN = "auto, ddp or team"
+KNOWN = "auto, ddp, team or sharded"
 _NOTEBOOK = (
     "in a notebook a run is one process: set devices to 1, and peers.<name>.device for a peer on each GPU, or start the "
     "command in a terminal"
 )
-_SHARDING = "set it to ddp, where every process has all peers"
+_SHARDING = "set it to sharded, where each process holds a part of every peer, or to ddp"
 #: Why a class cannot be used, and what to do; the first that fits.
 _REFUSED: tuple[tuple[type[Strategy], str], ...] = (
     (ModelParallelStrategy, f"which shards what a module shards itself, and peers are whole; {_SHARDING}"),
@@ -74,12 +74,16 @@ def check_named_strategy(given: Any, several: bool) -> None:
         _refuse(given, StrategyRegistry[given]["strategy"], StrategyRegistry[given]["init_params"])
 
 
-def check_strategy(trainer: Any, peers: Mapping[str, PeerConfig]) -> None:
+def check_strategy(
+    trainer: Any, peers: Mapping[str, PeerConfig], share_base: bool = False, parallel_peers: str = "auto"
+) -> None:
     """Refuse a trainer whose processes or devices are not those that peers can be trained on.
 
     Args:
         trainer: With its strategy.
         peers: The team, with the devices they ask for.
+        share_base: As of the module.
+        parallel_peers: As of the module.
 
     Raises:
         ValueError: One line with the mend.
@@ -92,8 +96,52 @@ def check_strategy(trainer: Any, peers: Mapping[str, PeerConfig]) -> None:
             raise ValueError(
                 f"trainer.strategy is one of a single device, and devices asks for {asked}; set it to auto"
             )
+    if isinstance(strategy, ShardedTeamStrategy):
+        _check_sharded(peers, share_base, parallel_peers)
     _check_places(strategy, peers)
     placed(peers, strategy)
+
+
+def _check_sharded(peers: Mapping[str, PeerConfig], share_base: bool, parallel_peers: str) -> None:
+    """Refuse what does not go together with sharded bases."""
+    if share_base:
+        raise ValueError(
+            "model.share_base is on, and a shared base cannot be sharded; switch it off, or set trainer.strategy to team"
+        )
+    if parallel_peers == "always":
+        raise ValueError("model.parallel_peers is always, and sharded peers take turns; set it to auto")
+    for name, config in peers.items():
+        if config.quantization != "none":
+            raise ValueError(
+                f"peers.{name}.quantization is {config.quantization}, and packed weights cannot be sharded; set it to none, "
+                "or trainer.strategy to team"
+            )
+        if config.device != "auto":
+            raise ValueError(
+                f"peers.{name}.device is {config.device}, and a sharded peer is on all devices; set it to auto"
+            )
+        if config.sampling_weights == "half":
+            raise ValueError(f"peers.{name}.sampling_weights is half, which keeps a whole copy; set it to own or dense")
+
+
+def check_loaded(trainer: Any, peers: Iterable[Any]) -> None:
+    """Refuse peers that another trainer has had loaded, and that lie otherwise than this one's strategy has them.
+
+    Args:
+        trainer: With its strategy.
+        peers: Those that are loaded.
+
+    Raises:
+        ValueError: One line with the mend.
+    """
+    wanted = isinstance(trainer.strategy, ShardedTeamStrategy)
+    for peer in peers:
+        if (peer.shards is not None) != wanted:
+            now, then = ("sharded", "whole") if wanted else ("not sharded", "sharded")
+            raise ValueError(
+                f"trainer.strategy is {now}, and this module's peers were loaded {then} for another trainer; make the "
+                "module anew, and give ckpt_path"
+            )
 
 
 def _refuse(name: str, kind: type, arguments: Mapping[str, Any]) -> None:

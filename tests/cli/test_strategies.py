@@ -22,15 +22,15 @@ from core_lightning import CollaborativeReasoningModule, PeerConfig
 from core_lightning.cli.config_checks import several_processes
 from core_lightning.training import strategy_checks
 from core_lightning.training.placement import own_gpus
-from core_lightning.training.strategies import DDP_NAMES, TeamStrategy
-from core_lightning.training.strategy_checks import check_named_strategy, check_strategy
+from core_lightning.training.strategies import DDP_NAMES, ShardedTeamStrategy, TeamStrategy
+from core_lightning.training.strategy_checks import check_loaded, check_named_strategy, check_strategy
 
 Config = Callable[..., Path]
 Refused = Callable[..., str]
 
 #: Of every name that Lightning knows, how the line goes on behind it; None where a team is trained.
 NAMED = {
-    **dict.fromkeys([*DDP_NAMES, "team", "single_device"]),
+    **dict.fromkeys([*DDP_NAMES, "team", "sharded", "single_device"]),
     **{
         f"ddp_{start}{rest}": ", whose processes start from within this one"
         for start in ("spawn", "fork", "notebook")
@@ -86,7 +86,7 @@ def test_class_in_a_config(strategy: str, arguments: dict[str, Any], line: str |
     [
         ("--trainer.strategy=ddp_notebook", "trainer.strategy is ddp_notebook, whose processes start from within this one (fork)"),
         ("--trainer.strategy=fsdp", "trainer.strategy is fsdp, which cannot shard frozen and trained weights"),
-        ("--trainer.strategy=dp", "trainer.strategy is 'dp', which there is not; set it to auto, ddp or team"),
+        ("--trainer.strategy=dp", "trainer.strategy is 'dp', which there is not; set it to auto, ddp, team or sharded"),
         (
             f'--trainer.strategy={{"class_path": "{LIGHTNING}.ModelParallelStrategy"}}',
             "trainer.strategy is ModelParallelStrategy, which shards what a module shards itself",
@@ -139,8 +139,39 @@ def test_one_device_where_several_were_asked_for(tmp_path: Path) -> None:
 
 
 def test_an_unknown_class(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Own, with which no team has been trained; set it to auto, ddp or team"):
+    with pytest.raises(ValueError, match="Own, with which no team has been trained; set it to auto, ddp, team or sharded"):
         strategy_checks._refuse("Own", Own, {})
+
+
+@pytest.mark.parametrize(
+    ("peer", "module", "line"),
+    [
+        ({}, {"share_base": True}, "model.share_base is on, and a shared base cannot be sharded; switch it off"),
+        ({}, {"parallel_peers": "always"}, "model.parallel_peers is always, and sharded peers take turns; set it to auto"),
+        ({"quantization": "nf4"}, {}, "peers.b.quantization is nf4, and packed weights cannot be sharded; set it to none"),
+        ({"device": "cpu"}, {}, "peers.b.device is cpu, and a sharded peer is on all devices; set it to auto"),
+        ({"sampling_weights": "half"}, {}, "peers.b.sampling_weights is half, which keeps a whole copy; set it to own"),
+        ({}, {}, None),
+    ],
+)
+def test_what_does_not_go_with_shards(peer: dict[str, Any], module: dict[str, Any], line: str | None) -> None:
+    plain = {"quantization": "none"}
+    peers = {"a": PeerConfig("m", **plain), "b": PeerConfig("m", **(plain | peer))}
+    trainer = SimpleNamespace(strategy=ShardedTeamStrategy())
+    trainer.strategy.parallel_devices = [torch.device("cpu")] * 2
+    if line is None:
+        check_strategy(trainer, peers, **module)
+        return
+    with pytest.raises(ValueError, match=f"^{line}"):
+        check_strategy(trainer, peers, **module)
+
+
+@pytest.mark.parametrize(("strategy", "shards"), [(ShardedTeamStrategy, None), (TeamStrategy, "some")])
+def test_peers_that_were_loaded_for_another_trainer(strategy: type[Strategy], shards: str | None) -> None:
+    trainer, loaded = SimpleNamespace(strategy=strategy()), [SimpleNamespace(shards=shards)]
+    with pytest.raises(ValueError, match="for another trainer; make the module anew, and give ckpt_path"):
+        check_loaded(trainer, loaded)
+    check_loaded(SimpleNamespace(strategy=TeamStrategy() if shards is None else ShardedTeamStrategy()), loaded)
 
 
 # --- places -------------------------------------------------------------------------------------------------------------

@@ -139,6 +139,7 @@ class Diary(Callback):
         self.metrics: list[dict[str, float]] = []
         self.order: list[list[str]] = []
         self.save_after, self.path = save_after, path
+        self.empty = 0  # passes of sharded peers for the sake of another process
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.start = weights(pl_module)
@@ -148,5 +149,6 @@ class Diary(Callback):
         self.traces.append(written(pl_module.record.groups))
         self.metrics.append(pl_module.record.metrics)
         self.order.append([p.id for p in batch])
+        self.empty = getattr(getattr(trainer.strategy, "turns", None), "empty", 0)
         if len(self.weights) == self.save_after:
             trainer.save_checkpoint(self.path)

@@ -13,6 +13,17 @@ import torch
 from runs import ACCELERATOR, of_peer, same
 from two_processes import run, run_drawing
 
+Weights = list[dict[str, torch.Tensor]]
+
+
+def all_alike(one: Weights, first: Weights, second: Weights) -> None:
+    """After every step both processes have the same weights, and those of one process up to rounding."""
+    assert len(one) == len(first) == len(second)
+    for alone, ours, theirs in zip(one, first, second, strict=True):
+        assert same(ours, theirs)
+        for name, weight in alone.items():
+            torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=1e-4)
+
 
 @pytest.mark.skipif(ACCELERATOR != "cpu" and torch.cuda.device_count() < 2, reason="needs two GPUs")
 def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> None:
@@ -29,18 +40,19 @@ def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path
         assert sorted(order) == sorted(ranks[0]["order"][step] + ranks[1]["order"][step])
     assert same(ranks[0]["start"], ranks[1]["start"])
     assert same(ranks[0]["start"], one.start)
+    all_alike(one.weights, *(rank["weights"] for rank in ranks))
     moved = {"a": 0, "b": 0}
     before = one.start
     for step, weights in enumerate(one.weights):
-        assert same(ranks[0]["weights"][step], ranks[1]["weights"][step])
-        for name, weight in weights.items():
-            torch.testing.assert_close(ranks[0]["weights"][step][name], weight, atol=1e-5, rtol=1e-4)
         for name in "ab":
             stays = same(of_peer(before, name), of_peer(weights, name))
             previous = ranks[0]["weights"][step - 1] if step else one.start
             assert stays == same(of_peer(previous, name), of_peer(ranks[0]["weights"][step], name))
             moved[name] += not stays
         before = weights
+    # So do two that hold a part of every layer, and that have not the same to do.
+    assert sum(rank["empty"] for rank in ranks) > 0
+    all_alike(one.weights, *(rank["sharded"] for rank in ranks))
     # Peer b has a signal on one problem of eight: two steps of four, on one rank each.
     assert moved["a"] > moved["b"] == 2
 

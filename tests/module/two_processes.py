@@ -102,6 +102,7 @@ if __name__ == "__main__":
     with saying(sums):
         diary = run(folder, llama, neox, 2, devices=2, strategy="team")
         broken = run_broken(folder, llama, neox)
+        sharded = run(folder, llama, neox, 2, devices=2, strategy="sharded")
         drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="ddp")
         with mock.patch("core_lightning.training.team.check_engine"):
             ahead, resumed = run_ahead(folder, llama, neox)
@@ -119,6 +120,8 @@ if __name__ == "__main__":
             "weights": diary.weights,
             "order": diary.order,
             "metrics": diary.metrics,
+            "sharded": sharded.weights,
+            "empty": sharded.empty,
         },
         folder / f"rank-{rank}.pt",
     )

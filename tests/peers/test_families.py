@@ -93,7 +93,7 @@ def test_family(tmp_path: Path, name: str) -> None:
 def check_rows(peer: Peer) -> None:
     """Rows are copied and leave; what a row becomes does not depend on which rows go on beside it."""
     peer._set_mode(training=False)
-    backbone = peer._backbone
+    backbone = peer.backbone
     prompts = UNEQUAL if peer.paths.padding != "nowhere" else [*ALIKE, [*BEGINNING, 40]]
     rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]
     seen: list[tuple[torch.Tensor, list[int]]] = []
@@ -115,7 +115,7 @@ def check_rows(peer: Peer) -> None:
 
 
 def test_states_are_selected_with_keys_and_values(tmp_path: Path) -> None:
-    cache = new_cache(peer_of(tmp_path, "falcon_h1")._backbone)  # both kinds in one layer
+    cache = new_cache(peer_of(tmp_path, "falcon_h1").backbone)  # both kinds in one layer
     layer = cache.layers[0]
     layer.update(*(torch.arange(3.0)[:, None, None, None].expand(3, 1, 2, 2) for _ in range(2)))
     layer.update_conv_state(torch.arange(3.0)[:, None, None].expand(3, 2, 4))

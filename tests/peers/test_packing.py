@@ -42,7 +42,7 @@ def test_the_tokens_of_a_batch_are_those_computed(
 ) -> None:
     draw = random.Random(beginning)
     traces = few_shot(draw, [draw.randrange(30) for _ in range(beginning)], 4)
-    backbone = Counting(make_peer(tiny_folder("llama"))._backbone)
+    backbone = Counting(make_peer(tiny_folder("llama")).backbone)
     hidden_states = completion_hidden if shared else padded_hidden
     hidden_states(backbone, [t.prompt_ids for t in traces], [t.token_ids for t in traces], 0)
     # The last token of a completion need not be run; the budget counts it all the same.

@@ -116,7 +116,7 @@ def test_what_all_prompts_begin_with_is_read_once_with_its_gradient(
     ]
     peer = make_peer(tiny_folder(family))
     read: list[int] = []
-    hook = peer._backbone.register_forward_pre_hook(
+    hook = peer.backbone.register_forward_pre_hook(
         lambda module, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     grads, _, parts = gradients(peer, GRPO(beta=0.0), budget=1, batch=batch)
