@@ -1,14 +1,11 @@
-"""Runs on two processes with sharded peers, for ``test_sharded.py``: ``sharded_processes.py <folder> <llama> <neox> <url of a server that has the llama>``."""
+"""Runs of two processes with sharded peers, for ``test_two_processes.py``, whose processes make them."""
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback
 from torch.distributed.tensor import DTensor
 
@@ -87,10 +84,3 @@ def main(folder: Path, llama: Path, neox: Path, url: str) -> dict[str, Any]:
         "from_plain": from_plain.start,
         "started": started.start,
     }
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    folder = Path(sys.argv[1])
-    found = main(*map(Path, sys.argv[1:4]), sys.argv[4])
-    torch.save(found, folder / f"rank-{os.environ.get('LOCAL_RANK', '0')}.pt")

@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from pytest_httpserver import HTTPServer
 
-from runs import ACCELERATOR, of_peer, same
+from core_lightning.peers.peer import Peer, Scored
+from runs import ACCELERATOR, Diary, fit, of_peer, peer, same
+from served import ServedModel
+from sharded_processes import LORA, team
 from two_processes import run, run_drawing
 
+pytestmark = pytest.mark.skipif(
+    ACCELERATOR != "cpu" and torch.cuda.device_count() < 2, reason="needs two GPUs"
+)
 Weights = list[dict[str, torch.Tensor]]
 
 
@@ -25,16 +34,42 @@ def all_alike(one: Weights, first: Weights, second: Weights) -> None:
             torch.testing.assert_close(ours[name], weight, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.skipif(ACCELERATOR != "cpu" and torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path: Path) -> None:
+@dataclass
+class Two:
+    """What two processes have left, and what one had left for them."""
+
+    folder: Path
+    ranks: list[dict[str, Any]]
+    plain: Diary
+    begun: Any
+    served: ServedModel
+
+
+@pytest.fixture(scope="module")
+def two(
+    llama_folder: Path, neox_folder: Path, tmp_path_factory: pytest.TempPathFactory, make_httpserver: HTTPServer
+) -> Two:
+    """One start of two processes, which takes longer than most of what they do."""
+    folder = tmp_path_factory.mktemp("two")
+    make_httpserver.clear()
+    served = ServedModel(make_httpserver, llama_folder)
+    plain, begun = Diary(save_after=2, path=folder / "plain.ckpt"), team(llama_folder, neox_folder)
+    fit(begun, folder, plain, batch_size=4, max_epochs=1)
+    begun.peers["a"].save_adapter(folder / "plain-adapter")
+
     script = str(Path(__file__).with_name("two_processes.py"))
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = [sys.executable, script, str(tmp_path), str(llama_folder), str(neox_folder)]
+    url = make_httpserver.url_for("/").rstrip("/")
+    arguments = [sys.executable, script, str(folder), str(llama_folder), str(neox_folder), url]
     finished = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert finished.returncode == 0, finished.stderr[-3000:]
-    one = run(tmp_path / "one", llama_folder, neox_folder, 4)
-    ranks = [torch.load(tmp_path / f"rank-{r}.pt", weights_only=True) for r in (0, 1)]
+    ranks = [torch.load(folder / f"rank-{r}.pt", weights_only=True) for r in (0, 1)]
+    return Two(folder, ranks, plain, begun, served)
 
+
+def test_two_processes_equal_one(two: Two, llama_folder: Path, neox_folder: Path, tmp_path: Path) -> None:
+    ranks = two.ranks
+    one = run(tmp_path / "one", llama_folder, neox_folder, 4)
     # The same problems in every step, dealt out.
     for step, order in enumerate(one.order):
         assert sorted(order) == sorted(ranks[0]["order"][step] + ranks[1]["order"][step])
@@ -95,3 +130,45 @@ def test_two_processes_equal_one(llama_folder: Path, neox_folder: Path, tmp_path
         assert len(rank["resumed"]) == 2
         assert all(map(same, rank["resumed"], rank["ahead"][2:]))
         assert all(map(same, rank["ahead"], ranks[0]["ahead"]))
+
+
+def test_files_and_samples_of_sharded_peers(two: Two, llama_folder: Path, neox_folder: Path) -> None:
+    ranks, plain, begun, folder = [rank["parts"] for rank in two.ranks], two.plain, two.begun, two.folder
+
+    # Each holds half of the layers, and all of the adapters.
+    assert [rank["share"] for rank in ranks] == pytest.approx([0.5, 0.5])
+    assert all(same(*both) for both in zip(*(rank["weights"] for rank in ranks), strict=True))
+    assert not same(ranks[0]["weights"][0], ranks[0]["weights"][-1])
+    # A resumed run is the uninterrupted one, bit for bit.
+    assert len(ranks[0]["weights"]) == 4
+    assert same(ranks[0]["weights"][3], ranks[0]["again"][-1])
+    assert repr(ranks[0]["figures"]) == repr(ranks[1]["figures"])  # some are no number
+    assert ranks[0]["figures"]
+
+    # What was sampled has the probabilities that a whole peer, as it was before the first step, gives it.
+    whole = {n: Peer(n, peer(f, lora=LORA), torch.device("cpu")) for n, f in (("a", llama_folder), ("b", neox_folder))}
+    for name, one in whole.items():
+        own = of_peer(plain.start, name)
+        for weight, parameter in one.adapter_parameters().items():
+            parameter.data.copy_(own[f"{name}.{weight}"])
+        samples = [s for rank in ranks for s in rank["samples"] if s[0] == name]
+        assert len(samples) > 8
+        for _, prompt, tokens, sampled in samples:
+            with torch.no_grad():
+                expected = one.logprobs([Scored(prompt, tokens)])[0][0]
+            torch.testing.assert_close(torch.tensor(sampled), expected, atol=1e-4, rtol=0)
+
+    # From a server, whose log-probabilities are compared with those of the layers in parts (tolerance 1e-3 a token).
+    assert len(two.served.asked) > 16
+    assert all(same(*both) for both in zip(*(rank["from_server"] for rank in ranks), strict=True))
+
+    # Checkpoint and adapter of a sharded run begin a plain one, and the other way round.
+    after, going_on = Diary(), team(llama_folder, neox_folder)
+    fit(going_on, folder, after, batch_size=4, max_epochs=2, ckpt_path=folder / "sharded.ckpt")
+    assert same(after.start, ranks[0]["weights"][2])
+    assert len(after.weights) == 1
+    started = Peer("a", peer(llama_folder, lora=LORA, adapter=str(folder / "adapter-0")), torch.device("cpu"))
+    end = of_peer(ranks[0]["weights"][-1], "a")
+    assert same({f"a.{n}": p.detach() for n, p in started.adapter_parameters().items()}, end)
+    assert same(ranks[0]["from_plain"], plain.weights[-1])
+    assert same(of_peer(ranks[0]["started"], "a"), of_peer(begun.state_dict(), "a"))

@@ -1,4 +1,4 @@
-"""A run on two processes, for ``test_two_processes.py``: ``two_processes.py <folder> <llama> <neox>``."""
+"""A run on two processes, for ``test_two_processes.py``: ``two_processes.py <folder> <llama> <neox> <url of a server>``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 
+import sharded_processes
 from core_lightning.objectives import GRPO
 from core_lightning.peers import LoraSettings
 from core_lightning.protocol.credit import CreditSettings
@@ -106,6 +107,7 @@ if __name__ == "__main__":
         drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="ddp")
         with mock.patch("core_lightning.training.team.check_engine"):
             ahead, resumed = run_ahead(folder, llama, neox)
+    parts = sharded_processes.main(folder, llama, neox, sys.argv[4])
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     torch.save(
         {
@@ -122,6 +124,7 @@ if __name__ == "__main__":
             "metrics": diary.metrics,
             "sharded": sharded.weights,
             "empty": sharded.empty,
+            "parts": parts,
         },
         folder / f"rank-{rank}.pt",
     )
