@@ -177,6 +177,8 @@ def progress_parts(
     if not metrics:
         return {}
     parts = {}
+    if unused := metrics.get("train/unused_problems", 0.0):
+        parts["problems"] = f"{metrics['train/drawn_problems']:.0f} drawn, {unused:.0f} without a signal"
     hints, rescues, faithful = (metrics.get(f"train/{n}", 0.0) for n in ("hints", "rescues", "faithful_rescues"))
     if hints:
         parts["rescued"] = f"{rescues:.0f} of {hints:.0f} hinted, {faithful:.0f} faithfully"

@@ -74,6 +74,8 @@ def _rounds(rounds: Settings) -> str:
 
 
 def _rollout(rollout: Settings) -> str:
+    if rollout.get("lag", 0):
+        return "their cold round is sampled while the peers learn from the step before"
     most = rollout.get("max_draws", 1)
     return f"drawn until as many as it began with have a signal, at most {most} times as many" if most > 1 else ""
 

@@ -255,5 +255,7 @@ def test_parts() -> None:
     shown = progress_parts(troubled, ["a", "b"])
     assert shown["cut off"] == "94%"
     assert not {"no signal", "no answer"} & shown.keys()
+    drawn = progress_parts(metrics | {"train/drawn_problems": 7.0, "train/unused_problems": 3.0}, ["a", "b"])
+    assert drawn["problems"] == "7 drawn, 3 without a signal"
     assert busiest({}) == []
     assert progress_parts({}, ["a"]) == {}

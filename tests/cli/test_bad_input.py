@@ -27,6 +27,8 @@ Refused = Callable[..., str]
             "--model.peers.a.generation.engine=continuous",
             "model.peers.generation.engine: expected one of native, vllm, server, got continuous",
         ),
+        ("--model.rollout.max_draws=0", "rollout.max_draws is 0; set it to 2 or more, or to 1 for no further draws"),
+        ("--model.rollout.lag=1", "rollout.lag is 1 and peers.a.generation.engine is native, which does not sample while"),
         ("--model.peers.a.lr=-1", "peers.<name>.lr is -1.0; set it above 0 or leave it out"),
         (
             "--model.peers.a.model=/no/such/folder",

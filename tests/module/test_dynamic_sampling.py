@@ -19,6 +19,7 @@ from core_lightning.peers import GenerationSettings
 from core_lightning.protocol.credit import CreditSettings, Example
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Problem
+from core_lightning.report.facts import facts
 from core_lightning.rewards import WeightedTerm
 from core_lightning.training.draws import draw_until_enough, has_signal
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings
@@ -339,6 +340,9 @@ def test_a_step_that_fails_after_its_draws_is_repeated_with_the_same(pair: dict[
 def test_settings_that_cannot_work(pair: dict[str, PeerConfig], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"rollout.max_draws is 0; set it to 2 or more, or to 1"):
         RolloutSettings(max_draws=0)
+    told = facts(sparse(pair, 4).settings())["Problems of a step"]
+    assert told == "drawn until as many as it began with have a signal, at most 4 times as many"
+    assert "Problems of a step" not in facts(sparse(pair, 1).settings())
     run = trainer(tmp_path)
     loader = DataLoader(problems(4), batch_size=2, collate_fn=list)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"max_draws is 3, and the training loader \(DataLoader\) draws no further"):

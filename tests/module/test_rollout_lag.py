@@ -237,8 +237,8 @@ def test_a_server_that_dies_with_samples_on_their_way_loses_no_step(
 ) -> None:
     served = ServedModel(httpserver, llama_folder)
     whole = Kept()
-    fit(team(llama_folder, generation), tmp_path / "whole", whole)
-    module = team(llama_folder, generation)
+    fit(solo(llama_folder, generation), tmp_path / "whole", whole)
+    module = solo(llama_folder, generation)
     begin = module.begin_next
 
     def die(batch_idx: int) -> None:
@@ -255,7 +255,7 @@ def test_a_server_that_dies_with_samples_on_their_way_loses_no_step(
     checkpoint = tmp_path / "checkpoints/last.ckpt"
     assert torch.load(checkpoint, weights_only=True)["core_lightning"]["batches_done"] == 2
     diary = Kept()
-    fit(team(llama_folder, generation), tmp_path, diary, ckpt_path=checkpoint)
+    fit(solo(llama_folder, generation), tmp_path, diary, ckpt_path=checkpoint)
     assert diary.traces == whole.traces[2:]
     assert all(map(same, diary.weights, whole.weights[2:]))
 
