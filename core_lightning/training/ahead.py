@@ -15,7 +15,7 @@ from typing import Any
 import torch.distributed
 
 from core_lightning.records import Group, Problem, Trace
-from core_lightning.training.ranks import alone
+from core_lightning.training.ranks import alone, arrive
 
 #: What a trace of the cold round holds when it was sampled and judged.
 _FIELDS = ("peer", "index", "prompt_ids", "token_ids", "text", "truncated", "answer", "correct", "sampled_logprobs")
@@ -70,6 +70,7 @@ class Ahead:
         """What is ready in every process, in the order of their ranks; all must call this."""
         if alone():
             return [self.ready]
+        arrive()
         parts: list[Plain | None] = [None] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(parts, self.ready)
         return parts
