@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 from typing import Any
 
@@ -291,21 +290,23 @@ def by_hand(all_problems: list[Problem], teaching: set[str]) -> list[tuple[list[
 # --- a resumed run --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("saved", [1, 3, 5, 7])
-def test_a_resumed_run_draws_what_the_run_would_have_drawn(
-    pair: dict[str, PeerConfig], tmp_path: Path, saved: int
-) -> None:
+def test_a_resumed_run_draws_what_the_run_would_have_drawn(pair: dict[str, PeerConfig], tmp_path: Path) -> None:
     """Saved in mid-epoch, at its end and in the next, in orders of further problems that went round meanwhile."""
-    whole = Diary(saved, tmp_path / "saved.ckpt")
+
+    class SavesAll(Diary):
+        def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
+            super().on_train_batch_end(trainer, *rest)
+            trainer.save_checkpoint(tmp_path / f"{len(self.weights)}.ckpt")
+
+    whole = SavesAll()
     fit(sparse(pair), tmp_path, whole, n=10, batch_size=2, max_epochs=2)
-    further = sum(m["train/drawn_problems"] - 2 for m in whole.metrics)
-    assert further > 10  # more than once round
-    diary = Diary()
-    fit(sparse(pair), tmp_path, diary, n=10, batch_size=2, max_epochs=2, ckpt_path=tmp_path / "saved.ckpt")
-    assert diary.order == whole.order[saved:]
-    assert diary.traces == whole.traces[saved:]
-    assert all(map(same, diary.weights, whole.weights[saved:]))
-    assert math.isclose(further, sum(m["train/drawn_problems"] - 2 for m in [*whole.metrics[:saved], *diary.metrics]))
+    assert sum(m["train/drawn_problems"] - 2 for m in whole.metrics) > 10  # more than once round
+    for saved in (3, 5, 8):
+        diary = Diary()
+        fit(sparse(pair), tmp_path, diary, n=10, batch_size=2, max_epochs=2, ckpt_path=tmp_path / f"{saved}.ckpt")
+        assert diary.order == whole.order[saved:]
+        assert diary.traces == whole.traces[saved:]
+        assert all(map(same, diary.weights, whole.weights[saved:]))
 
 
 def test_a_step_that_fails_after_its_draws_is_repeated_with_the_same(pair: dict[str, PeerConfig], tmp_path: Path) -> None:
