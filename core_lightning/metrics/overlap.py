@@ -9,18 +9,22 @@ from core_lightning.metrics.plotted import ShareMetric
 
 
 def _count(failed: Tensor) -> tuple[Tensor, Tensor]:
-    """``joint[a, b]``, the number of problems both a and b fail (a alone on the diagonal), and how many all fail."""
+    """``joint[..., a, b]``, the number of problems both a and b fail (a alone on the diagonal), and how many all fail."""
     fails = failed.to(torch.float64)
-    return fails.T @ fails, fails.prod(1).sum()
+    return fails.mT @ fails, fails.prod(-1).sum(-1)
 
 
 def _phi(joint: Tensor, problems: Tensor) -> Tensor:
     """Mean over pairs of (n n_ab - n_a n_b) / sqrt(n_a (n - n_a) n_b (n - n_b)), undefined pairs left out."""
-    fails = joint.diagonal()
+    fails = joint.diagonal(dim1=-2, dim2=-1)
     spread = fails * (problems - fails)
-    pairwise = (problems * joint - torch.outer(fails, fails)) / torch.outer(spread, spread).sqrt()
-    first, second = torch.triu_indices(len(fails), len(fails), offset=1)
-    return pairwise[first, second].nanmean()
+    pairwise = (problems * joint - _outer(fails)) / _outer(spread).sqrt()
+    first, second = torch.triu_indices(joint.shape[-1], joint.shape[-1], offset=1)
+    return pairwise[..., first, second].nanmean(-1)
+
+
+def _outer(vector: Tensor) -> Tensor:
+    return vector[..., :, None] * vector[..., None, :]
 
 
 def error_overlap(failed: Tensor) -> dict[str, Tensor]:
@@ -30,10 +34,10 @@ def error_overlap(failed: Tensor) -> dict[str, Tensor]:
     independently, negative when they complement each other. For more than two peers it is the mean over pairs.
 
     Args:
-        failed: Boolean ``Tensor[problems, peers]``: all samples of the peer are wrong.
+        failed: Boolean ``Tensor[..., problems, peers]``: all samples of the peer are wrong.
 
     Returns:
-        ``all_fail`` and ``phi``, float64 scalars. A pair in which one peer always or never fails has no phi and is left
+        ``all_fail`` and ``phi``, each ``float64 Tensor[...]``. A pair in which one peer always or never fails has no phi and is left
         out; NaN when no pair is left.
 
     Example:
@@ -42,7 +46,7 @@ def error_overlap(failed: Tensor) -> dict[str, Tensor]:
         (tensor(0.2500, dtype=torch.float64), tensor(0., dtype=torch.float64))
     """
     joint, all_fail = _count(failed)
-    problems = joint.new_tensor(len(failed))
+    problems = joint.new_tensor(failed.shape[-2])
     return {"all_fail": all_fail / problems, "phi": _phi(joint, problems)}
 
 

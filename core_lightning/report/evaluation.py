@@ -28,6 +28,8 @@ from core_lightning.records import Group
 from core_lightning.report.rescue_score import RescueScore, candidates, rescue_columns, score_rescue
 
 RESAMPLES = 1000
+#: Problems of all resamples that are looked at together, which bounds the memory.
+_DRAWN_TOGETHER = 1_000_000
 
 
 class Figure(TypedDict):
@@ -245,12 +247,13 @@ def _pass_at(n: Tensor, c: Tensor, k: int) -> Tensor:
 def _phi(failed: Tensor) -> Figure:
     generator = torch.Generator().manual_seed(0)
     problems = len(failed)
-    resampled = torch.stack(
-        [
-            error_overlap(failed[torch.randint(problems, (problems,), generator=generator)])["phi"]
-            for _ in range(RESAMPLES)
-        ]
-    )
+    together = max(1, _DRAWN_TOGETHER // max(problems, 1))
+    found = []
+    for begin in range(0, RESAMPLES, together):
+        count = min(together, RESAMPLES - begin)
+        drawn = torch.stack([torch.randint(problems, (problems,), generator=generator) for _ in range(count)])
+        found.append(error_overlap(failed[drawn])["phi"])
+    resampled = torch.cat(found)
     low, high = resampled.nanquantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return Figure(value=float(error_overlap(failed)["phi"]), low=low, high=high)
 

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import Trainer
 
 from core_lightning.cli.main import main
+from core_lightning.data import ProblemLoader
 from core_lightning.module import SoloReasoningModule
+from core_lightning.peers import PeerConfig
+from core_lightning.peers.sources import check
+from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.records import Problem
+from core_lightning.training.settings import RolloutSettings
 
 Config = Callable[..., Path]
 Refused = Callable[..., str]
@@ -18,24 +25,18 @@ Refused = Callable[..., str]
     ("argument", "line"),
     [
         ("--model.rounds.k=0", "rounds.k is 0; a cold round needs 1 or more traces"),
-        ("--model.rounds.k_rescue=-1", "rounds.k_rescue is -1; set 1 or more, or 0 for no rescue round"),
         ("--model.rounds.k=two", "model.rounds.k: expected int, got two"),
         ("--model.rounds.kk=1", "model.rounds: there is no setting 'kk'; did you mean k?"),
         ("--model.peers.a.lora.rank=8", "model.peers: there is no setting 'lora.rank'; --help lists them"),
-        ("--model.peers.a.quantization=fp3", "model.peers.quantization: expected one of nf4, int8, none, got fp3"),
         (
             "--model.peers.a.generation.engine=continuous",
             "model.peers.generation.engine: expected one of native, vllm, server, got continuous",
         ),
-        ("--model.rollout.max_draws=0", "rollout.max_draws is 0; set it to 2 or more, or to 1 for no further draws"),
         ("--model.rollout.lag=1", "rollout.lag is 1 and peers.a.generation.engine is native, which does not sample while"),
-        ("--model.peers.a.lr=-1", "peers.<name>.lr is -1.0; set it above 0 or leave it out"),
         (
             "--model.peers.a.model=/no/such/folder",
             "model '/no/such/folder': no such folder; give a folder with config.json",
         ),
-        ("--model.peers.a.model=/no/such.gguf", "model '/no/such.gguf': no such file; give the path of a .gguf file"),
-        ("--model.peers.a.model=embedded/gpt9", "model 'embedded/gpt9' is not embedded; choose one of embedded/"),
         (
             "--model.peers.a.model=Qwen/Qwen2.5-3B",
             "model 'Qwen/Qwen2.5-3B': the hub cannot be reached; check the network",
@@ -45,10 +46,6 @@ Refused = Callable[..., str]
         ("--data=Nothing", "data: there is no class 'Nothing'; choose among AIME, GPQA, GSM8K, JsonLines, MATH, "),
         ("--data.batchsize=2", "data: there is no setting 'batchsize'; did you mean batch_size?"),
         ("--data.path=/no/such.jsonl", "/no/such.jsonl is not there; correct data.path"),
-        (
-            "--trainer.precision=bf16-true",
-            "trainer.precision is bf16-true; leave it at 32-true and set peers.<name>.dtype",
-        ),
         (
             "--trainer.gradient_clip_val=1",
             "trainer.gradient_clip_val clips all peers together; set model.max_grad_norm",
@@ -63,6 +60,31 @@ Refused = Callable[..., str]
 )
 def test_setting(config: Config, refused: Refused, argument: str, line: str) -> None:
     assert refused("fit", f"--config={config()}", argument).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("make", "line"),
+    [
+        (lambda: RoundSettings(k_rescue=-1), "rounds.k_rescue is -1; set 1 or more, or 0 for no rescue round"),
+        (lambda: RolloutSettings(max_draws=0), "rollout.max_draws is 0; set it to 2 or more, or to 1 for no further draws"),
+        (lambda: PeerConfig("nano/a", lr=-1.0), "peers.<name>.lr is -1.0; set it above 0 or leave it out"),
+        (lambda: check("/no/such.gguf"), "model '/no/such.gguf': no such file; give the path of a .gguf file"),
+        (lambda: check("embedded/gpt9"), "model 'embedded/gpt9' is not embedded; choose one of embedded/"),
+    ],
+)
+def test_setting_where_it_is_checked(make: Callable[[], object], line: str) -> None:
+    with pytest.raises(ValueError, match="; ") as caught:
+        make()
+    assert str(caught.value).startswith(line)
+
+
+def test_trainer_setting_where_it_is_checked(tmp_path: Path) -> None:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(accelerator="cpu", default_root_dir=tmp_path, max_steps=1, precision="bf16-true", **quiet)
+    team = SoloReasoningModule({"a": PeerConfig("nano/a", quantization="none")})
+    with pytest.raises(ValueError, match=r"^trainer\.precision is bf16-true; leave it at 32-true and set peers\.<name>\.dtype"):
+        trainer.fit(team, ProblemLoader([Problem("1", "1+1", "2")], batch_size=1))
+    assert not team.peers  # no model was loaded
 
 
 def test_classes_of_somebody_else_are_not_offered(config: Config, refused: Refused) -> None:
@@ -122,32 +144,19 @@ def test_damaged_gguf(config: Config, refused: Refused, tmp_path: Path, monkeypa
 ROW = {"id": "1", "question": "What is 1 + 1?", "answer": "2"}
 
 
-@pytest.mark.parametrize(
-    ("rows", "line"),
-    [
-        ([], "{file} is empty: it needs one row for each problem, with id, question, answer"),
-        ([ROW, '{"id": '], "{file}:2: not JSON (Expecting value, column 7); correct or remove the line"),
-        ([ROW, [1]], "{file}:2: expected a JSON object, got [1]"),
-        ([ROW, ROW], "{file}:2: id '1' stands in line 1 already; ids must be unique in a file"),
-        ([ROW, ROW | {"id": "2", "answer": " "}], "{file}:2: 'answer' is empty; fill it in or remove the row"),
-        ([ROW, ROW | {"id": "2", "answer": None}], "{file}:2: 'answer' is empty; fill it in or remove the row"),
-        (
-            [ROW, {"id": "2", "question": "?"}],
-            "{file}:2: no 'answer' among id, question; map it with data.columns.answer",
-        ),
-    ],
-)
-def test_problem_file(config: Config, refused: Refused, tmp_path: Path, rows: list[object], line: str) -> None:
+def test_problem_file(config: Config, refused: Refused, tmp_path: Path) -> None:
+    """What else may be wrong with one: tests/data/test_table.py."""
     file = tmp_path / "bad.jsonl"
-    file.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    assert refused("fit", f"--config={config()}", f"--data.path={file}") == line.format(file=file)
+    file.write_text(f"{json.dumps(ROW)}\n{json.dumps(ROW)}\n")
+    line = refused("fit", f"--config={config()}", f"--data.path={file}")
+    assert line == f"{file}:2: id '1' stands in line 1 already; ids must be unique in a file"
 
 
 def test_prompts_longer_than_the_room(
     config: Config, refused: Refused, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file, room = config(), "model.peers.a.generation.max_prompt_tokens"
-    for command, split in (("fit", "7 train"), ("validate", "2 val"), ("test", "1 test"), ("predict", "1 test")):
+    for command, split in (("fit", "7 train"), ("predict", "1 test")):
         line = refused(command, f"--config={file}", f"--{room}=3")
         assert line.startswith(
             f"all {split} problems are longer than the peers' room: the shortest prompt of peer a has "

@@ -23,6 +23,7 @@ FIT = [
     "fit", "--config=configs/nano.yaml", "--data.batch_size=2", "--data.train_size=8", "--data.val_size=3", "--data.test_size=2",
     "--model.peers.a.generation.max_new_tokens=8", "--model.peers.b.generation.max_new_tokens=8", "--model.eval_samples=2",
     "--trainer.max_steps=1", "--trainer.val_check_interval=1", "--trainer.enable_progress_bar=false",
+    "--model.peers.a.self_test=false", "--model.peers.b.self_test=false",
 ]  # fmt: skip
 
 

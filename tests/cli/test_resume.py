@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from core_lightning.cli.main import main
+from core_lightning.training.resume import read_checkpoint
 
 Config = Callable[..., Path]
 Refused = Callable[..., str]
@@ -33,6 +34,7 @@ def nano(run: Path) -> list[str]:
         "--model.eval_samples=2", "--trainer.max_steps=2", "--trainer.val_check_interval=2",
         "--model.peers.a.generation.max_new_tokens=6", "--model.peers.b.generation.max_new_tokens=6",
         "--trainer.enable_progress_bar=false", "--checkpoint.every_n_batches=1",
+        "--model.peers.a.self_test=false", "--model.peers.b.self_test=false",
     ]  # fmt: skip
 
 
@@ -72,7 +74,6 @@ def less(found: Any) -> Any:
     return found
 
 
-@pytest.mark.parametrize("command", ["fit", "validate"])
 @pytest.mark.parametrize(
     ("change", "line"),
     [
@@ -87,8 +88,17 @@ def less(found: Any) -> Any:
         (less, "is not whole: its state lacks settings; give one from"),
     ],
 )
-def test_what_is_no_checkpoint(resume: Callable[..., str], command: str, change: Any, line: str) -> None:
-    assert line in resume(change=change, command=command)
+def test_what_is_no_checkpoint(trained: Path, tmp_path: Path, change: Any, line: str) -> None:
+    file = tmp_path / "changed.ckpt"
+    torch.save(change(torch.load(trained / "checkpoints/last.ckpt", weights_only=True)), file)
+    with pytest.raises(ValueError, match="^ckpt_path") as caught:
+        read_checkpoint(file)
+    assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["fit", "validate"])
+def test_a_command_refuses_it_and_changes_no_file(resume: Callable[..., str], command: str) -> None:
+    assert "has weights that are not finite (a." in resume(change=with_nan, command=command)
 
 
 def test_a_file_of_weights(trained: Path, refused: Refused, tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ import math
 import os
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 from core_lightning.cli import size_checks
 from core_lightning.cli.command_checks import load_yaml_once
-from core_lightning.cli.config_checks import check_place
+from core_lightning.cli.config_checks import check_place, check_trainer, trial_optimizer
 from core_lightning.cli.layers import one_config
 from core_lightning.peers import PeerConfig
 from core_lightning.training.peer_checks import check_peers
@@ -26,25 +29,54 @@ Refused = Callable[..., str]
 
 on_a_processor = pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 
+TRAINER = [
+    ("devices", -1, "trainer.devices is -1; on a processor it is the number of processes, 1 or more, or auto"),
+    ("devices", 0, "trainer.devices is 0; on a processor it is the number of processes, 1 or more, or auto"),
+    ("devices", [0, 1], "trainer.devices is [0, 1]; on a processor it is the number of processes, 1 or more, or auto"),
+    ("accelerator", "gpu", "trainer.accelerator is gpu, and torch finds no GPU here; set it to cpu or auto"),
+    ("num_nodes", 2, "trainer.num_nodes is 2, and nothing tells where the others are (MASTER_ADDR is not set);"),
+    ("num_nodes", 0, "trainer.num_nodes is 0; set it to 1 or more"),
+    ("val_check_interval", 0, "trainer.val_check_interval is 0; give steps between evaluations, 1 or more"),
+    ("val_check_interval", -3, "trainer.val_check_interval is -3; give steps between evaluations, 1 or more"),
+    ("val_check_interval", 1.5, "trainer.val_check_interval is 1.5; give steps between evaluations, 1 or more"),
+    ("check_val_every_n_epoch", 0, "trainer.check_val_every_n_epoch is 0; set it to 1 or more, or null"),
+    ("log_every_n_steps", 0, "trainer.log_every_n_steps is 0; set it to 1 or more"),
+]
+PLAIN = {name: parameter.default for name, parameter in signature(Trainer).parameters.items()}
+
+
+@on_a_processor
+@pytest.mark.parametrize(("name", "value", "line"), TRAINER)
+def test_trainer_setting(name: str, value: object, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(ValueError, match=r"^trainer\.") as caught:
+        check_trainer(SimpleNamespace(**PLAIN | {"accelerator": "cpu", name: value}), fit=True)
+    assert str(caught.value).startswith(line)
+
+
+PLACES = {
+    "": "trainer.default_root_dir is empty; give another --trainer.default_root_dir, such as",
+    "s3://bucket/run": "trainer.default_root_dir 's3://bucket/run' is no folder of this machine;",
+    "/dev/null/run": "run folder /dev/null/run: /dev/null is a file; give another",
+    "/proc/run": "run folder /proc/run",
+    "x" * 300: f"run folder {'x' * 80} cannot be made (File name too long); give",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_place(place: str) -> None:
+    with pytest.raises(ValueError, match=r"run folder|default_root_dir") as caught:
+        check_place(place)
+    assert str(caught.value).startswith(PLACES[place])
+
+
+#: One of every kind through the whole command line, which takes two seconds.
 SWITCHES = {
     # devices
     "--model.peers.a.device=cuda": "peers.a.device is 'cuda', and torch finds no GPUs here; set it to auto or cpu",
-    "--model.peers.a.device=cuda:7": "peers.a.device is 'cuda:7', and torch finds no GPUs here; set it to auto or cpu",
     "--model.peers.a.device=gpu9": "peers.a.device is 'gpu9', which torch does not know; give auto, own, cpu or cuda:<number>",
-    "--model.peers.a.device=meta": "peers.a.device is 'meta', on which nothing can be computed; give auto, own, cpu or",
-    "--trainer.devices=-1": "trainer.devices is -1; on a processor it is the number of processes, 1 or more, or auto",
-    "--trainer.devices=0": "trainer.devices is 0; on a processor it is the number of processes, 1 or more, or auto",
     "--trainer.devices=abc": "trainer.devices is abc; on a processor it is the number of processes, 1 or more, or auto",
-    "--trainer.devices=[0,1]": "trainer.devices is [0, 1]; on a processor it is the number of processes, 1 or more, or",
-    "--trainer.accelerator=gpu": "trainer.accelerator is gpu, and torch finds no GPU here; set it to cpu or auto",
-    "--trainer.num_nodes=2": "trainer.num_nodes is 2, and nothing tells where the others are (MASTER_ADDR is not set);",
-    "--trainer.num_nodes=0": "trainer.num_nodes is 0; set it to 1 or more",
-    # intervals
     "--trainer.val_check_interval=0": "trainer.val_check_interval is 0; give steps between evaluations, 1 or more",
-    "--trainer.val_check_interval=-3": "trainer.val_check_interval is -3; give steps between evaluations, 1 or more",
-    "--trainer.val_check_interval=1.5": "trainer.val_check_interval is 1.5; give steps between evaluations, 1 or more",
-    "--trainer.check_val_every_n_epoch=0": "trainer.check_val_every_n_epoch is 0; set it to 1 or more, or null",
-    "--trainer.log_every_n_steps=0": "trainer.log_every_n_steps is 0; set it to 1 or more",
     # more than there is room for
     "--model.peers.a.lora.r=100000": "peers.a.lora.r is 100000, more than the width of ",
     "--model.eval_samples=1000000000": "model.eval_samples asks for up to 2,000,000,000 traces a problem and ",
@@ -54,22 +86,35 @@ SWITCHES = {
     "--model.peers.a.adapter=/no/such": "peers.a.adapter '/no/such' holds no adapter_config.json; give a folder in PEFT format",
     # the optimizer
     "--model.optimizer=torch.optim.AdamW --model.optimizer.lr=-1": "model.optimizer cannot be made: Invalid learning rate",
-    "--model.optimizer=torch.optim.SGD --model.optimizer.lr=0.1 --model.optimizer.momentum=-2": "model.optimizer cannot be",
-    "--model.optimizer=torch.optim.SGD --model.optimizer.lr=0.1 --model.optimizer.nesterov=true": "model.optimizer cannot be",
     # where to
-    "--trainer.default_root_dir=": "trainer.default_root_dir is empty; give another --trainer.default_root_dir, such as",
     "--trainer.default_root_dir=s3://bucket/run": "trainer.default_root_dir 's3://bucket/run' is no folder of this machine;",
-    "--trainer.default_root_dir=/dev/null/run": "run folder /dev/null/run: /dev/null is a file; give another",
-    "--trainer.default_root_dir=/proc/run": "run folder /proc/run",
-    f"--trainer.default_root_dir={'x' * 300}": f"run folder {'x' * 80} cannot be made (File name too long); give",
 }
 
 
 @on_a_processor
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_switch(config: Config, refused: Refused, switches: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
+def test_switch(config: Config, refused: Refused, switches: str) -> None:
     assert refused("fit", f"--config={config()}", *switches.split(" ")).startswith(SWITCHES[switches])
+
+
+@on_a_processor
+@pytest.mark.parametrize(
+    ("device", "line"),
+    [
+        ("cuda:7", "peers.a.device is 'cuda:7', and torch finds no GPUs here; set it to auto or cpu"),
+        ("meta", "peers.a.device is 'meta', on which nothing can be computed; give auto, own, cpu or"),
+    ],
+)
+def test_device(device: str, line: str) -> None:
+    with pytest.raises(ValueError, match=r"peers\.a\.device") as caught:
+        check_peers({name: PeerConfig("nano/a", device=device if name == "a" else "auto") for name in "ab"})
+    assert str(caught.value).startswith(line)
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.1, "momentum": -2}, {"lr": 0.1, "nesterov": True}])
+def test_optimizer(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"^model\.optimizer cannot be made: "):
+        trial_optimizer(lambda parameters: torch.optim.SGD(parameters, **wrong))
 
 
 PEER_NAMES = {

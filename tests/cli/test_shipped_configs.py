@@ -97,7 +97,7 @@ def test_two_steps(
         "--data.limit_train=null", "--data.limit_val=null", "--data.limit_test=null",
         "--model.embedder=HashingEmbedder",
         "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false",
-        "--trainer.num_sanity_val_steps=1", f"--trainer.default_root_dir={run}",
+        "--trainer.limit_val_batches=0", f"--trainer.default_root_dir={run}",
     ]  # fmt: skip
     for peer, architecture in models.items():
         prefix = f"--model.peers.{peer}"

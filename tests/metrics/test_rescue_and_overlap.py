@@ -46,6 +46,18 @@ def test_complementary_and_identical_failures_are_the_extremes() -> None:
     assert error_overlap(torch.stack([fails, fails], 1))["phi"].item() == pytest.approx(1)
 
 
+def test_many_samples_of_problems_at_once_are_looked_at_one_by_one() -> None:
+    failed = torch.rand(4, 5, 30, 3, generator=torch.Generator().manual_seed(0)) < 0.4
+    failed[1, 2, :, 0] = False  # one peer that never fails
+    failed[3, 3] = True  # nobody has a phi
+    together = error_overlap(failed)
+    for i in range(4):
+        for j in range(5):
+            alone = error_overlap(failed[i, j])
+            assert torch.equal(together["all_fail"][i, j], alone["all_fail"])
+            assert torch.allclose(together["phi"][i, j], alone["phi"], rtol=0, atol=0, equal_nan=True)
+
+
 def test_a_peer_that_never_fails_has_no_phi_and_spoils_no_other_pair() -> None:
     never, a, b = torch.tensor([[False, True, True], [False, False, True], [False, True, False]]).T
     assert error_overlap(torch.stack([never, a], 1))["phi"].isnan()
