@@ -13,6 +13,7 @@ ComputeDtype = Literal["auto", "bfloat16", "float16", "float32"]
 PromptStyle = Literal["auto", "chat", "plain"]
 EngineName = Literal["native", "vllm", "server"]
 SamplingWeights = Literal["own", "dense", "half"]
+Compute = Literal["native", "plain"]
 
 #: Projections of attention and feed-forward, as in the published recipe.
 ATTENTION_AND_MLP = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -151,6 +152,10 @@ class PeerConfig:
     """Most token positions that a part of the loss keeps for its gradient, padding included. Lower it if memory runs out;
     the result is the same. (A prompt's position that is cached for one more completion counts as an eighth.)"""
 
+    compute: Compute = "native"
+    """How layers are run. ``native``: attention, adapters, norms and the output layer in this library's own way, which is
+    faster and takes less memory. ``plain``: as transformers and PEFT have them, on public operators of torch alone, to see
+    whether a result depends on it."""
     self_test: bool = True
     """At load, compare what is sampled and scored with plain passes of the model, and leave out short cuts that differ."""
 
@@ -174,6 +179,12 @@ class PeerConfig:
             f"chat_template_kwargs sets {taken[0] if taken else ''!r}, which this library gives; leave it out",
         )
         _require(self.lr is None or self.lr > 0, f"peers.<name>.lr is {self.lr}; set it above 0 or leave it out")
+        _require(self.compute in get_args(Compute), f"compute is {self.compute!r}; choose native or plain")
+        _require(
+            self.compute == "native" or self.sampling_weights == "own",
+            f"sampling_weights is {self.sampling_weights}, whose copies have layers of this library's; leave it at own for "
+            "compute plain",
+        )
         engine = self.generation.engine
         _require(
             engine not in ("vllm", "server") or self.sampling_weights == "own",

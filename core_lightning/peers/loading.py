@@ -92,9 +92,10 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
         _one_type(network, dtype)
     if not options:
         network = network.to(device)
-    attend_by_products(network)
-    if device.type == "cuda":
-        fuse_norms(network)
+    if config.compute == "native":
+        attend_by_products(network)
+        if device.type == "cuda":
+            fuse_norms(network)
     return network.requires_grad_(False).eval()
 
 

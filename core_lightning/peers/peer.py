@@ -86,14 +86,16 @@ class Peer(nn.Module):
         named = hub_id or (config.model if config.model.startswith(("embedded/", "nano/")) else None)
         self.base_name = (hub_id, commit) if hub_id else None
         self.network = add_adapter(network, name, config.lora, config.adapter, base=named, revision=commit)
-        merge_nodes(self.network)
+        plain = config.compute == "plain"
+        if not plain:
+            merge_nodes(self.network)
         limit_time_steps(self.network)
         model: Any = self.network.get_base_model()
         if any(hasattr(model.get_output_embeddings(), mark) for mark in ("base_layer", "original_module")):
             raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
         self._modal = self._modal_layers()
         self.stop_ids = stop_token_ids(self.tokenizer, model)
-        self.head = LogitHead.of(model)
+        self.head = LogitHead.of(model, plain)
         if config.gradient_checkpointing and not checkpoint_layers(model):
             raise PeerSourceError(
                 f"peer {name!r}: {config.model} has no layers that can be run again; set gradient_checkpointing to false"
@@ -122,7 +124,7 @@ class Peer(nn.Module):
             self.network.peft_config[self._adapter].r,
             self.paths,
         )
-        self._recorded = config.generation.cuda_graphs
+        self._recorded = config.generation.cuda_graphs and not plain
         self.engine = make_engine(config.generation, self._rig)
         #: What a user should know of this peer, a line each.
         self.notes = [describe(self.network, name), *self._fix_positions()]
@@ -179,7 +181,7 @@ class Peer(nn.Module):
         """Be a peer of few layers and tokens for a while, which shows the same faults sooner."""
         head, engine, copies = self.head, self.engine, self._copies
         with shortened(self.backbone, self.network.get_base_model().get_output_embeddings()):
-            self.head = LogitHead.of(self.network.get_base_model())
+            self.head = LogitHead.of(self.network.get_base_model(), self.head.plain)
             half = self.config.sampling_weights == "half"
             if self.samples_itself:
                 rig = replace(self._rig, head=half_head(self.head) if half else self.head)

@@ -45,7 +45,7 @@ def load_peers(
     share_base: bool,
     take: Callable[[Peer], None] | None = None,
 ) -> nn.ModuleDict:
-    """Load every peer; with ``share_base`` peers of the same model, quantization and device use one copy of it.
+    """Load every peer; with ``share_base`` peers of the same model, quantization, device and compute use one copy of it.
 
     Args:
         configs: The team.
@@ -68,7 +68,7 @@ def load_peers(
     for name, config in configs.items():
         check_engine(name, config)
     for name, config in configs.items():
-        key = (config.model, str(config.revision), config.quantization, config.dtype, config.device)
+        key = (config.model, str(config.revision), config.quantization, config.dtype, config.device, config.compute)
         peer = load_peer(name, config, device, base=bases.get(key) if share_base else None)
         bases.setdefault(key, peer)
         peers[name] = peer

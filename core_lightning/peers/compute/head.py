@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch.nn.functional import linear
 
 from core_lightning.peers.compute.products import float_product, half, has_half_kernel
 
@@ -26,16 +27,18 @@ class LogitHead:
     bias: Tensor | None = None
     scale: float = 1.0
     softcap: float | None = None
+    plain: bool = False
+    """Multiply by torch's own linear layer, in float32."""
 
     @classmethod
-    def of(cls, network: Any) -> LogitHead:
+    def of(cls, network: Any, plain: bool = False) -> LogitHead:
         """Read the head of a transformers model (Gemma's softcap, Cohere's, Granite's and Falcon-H1's scale included)."""
         layer = network.get_output_embeddings()
         config = network.config.get_text_config()
         factors = (getattr(config, name, None) for name in ("logit_scale", "lm_head_multiplier"))
         scale = next((f for f in factors if f), 1.0 / (getattr(config, "logits_scaling", None) or 1.0))
         caps = (getattr(config, name, None) for name in ("final_logit_softcapping", "logits_soft_cap"))
-        return cls(layer.weight, getattr(layer, "bias", None), scale, next((c for c in caps if c), None))
+        return cls(layer.weight, getattr(layer, "bias", None), scale, next((c for c in caps if c), None), plain)
 
     def logits(self, hidden: Tensor, part: slice = slice(None), out: Tensor | None = None) -> Tensor:
         """``float32 Tensor[n, part of the vocabulary]`` for ``hidden: Tensor[n, d]``, in given memory if there is some."""
@@ -46,8 +49,13 @@ class LogitHead:
         return logits if self.softcap is None else logits.div_(self.softcap).tanh_().mul_(self.softcap)
 
     def _raw(self, hidden: Tensor, part: slice) -> Tensor:
-        bias = None if self.bias is None else self.bias[part]
-        return float_product(hidden.to(self.weight.dtype), self.weight[part], bias)
+        return self.product(hidden, self.weight[part], None if self.bias is None else self.bias[part])
+
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """``x W^T + b`` by some rows or columns of the head, without gradient, ``float32 Tensor[n, out]``."""
+        if self.plain:
+            return linear(x.float(), weight.float(), None if bias is None else bias.float())
+        return float_product(x.to(weight.dtype), weight, bias)
 
     def tiles(self, rows: int) -> list[slice]:
         """Parts of the vocabulary, one after the other, whose logits of so many rows fit a tile."""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from core_lightning.peers.compute.head import LogitHead
-from core_lightning.peers.compute.products import float_product
 
 
 class _Sums:
@@ -32,8 +31,8 @@ class _Sums:
         self.rows = torch.zeros_like(hidden, dtype=torch.float32) if slopes else None
         self.mean_rows = torch.zeros_like(hidden, dtype=torch.float32) if entropy_slopes else None
 
-    def add(self, logits: Tensor, bend: Tensor | None, weight: Tensor, spare: Tensor) -> None:
-        """Add a tile: its logits, the slope of their softcap, and its rows of the head.
+    def add(self, logits: Tensor, bend: Tensor | None, head: LogitHead, tile: slice, spare: Tensor) -> None:
+        """Add a tile: its logits, the slope of their softcap, and which rows of the head it is.
 
         The memory of the logits, and as much that is spare, is written over: getting it anew takes longer than filling it.
         """
@@ -44,9 +43,9 @@ class _Sums:
         shifted = logits.mul_(e)
         self.mean += shifted.sum(-1, keepdim=True)
         if self.rows is not None:
-            self.rows += _weighed(e, bend, weight)
+            self.rows += _weighed(e, bend, head, tile)
         if self.mean_rows is not None:
-            self.mean_rows += _weighed(shifted, bend, weight)
+            self.mean_rows += _weighed(shifted, bend, head, tile)
 
     def _move(self, top: Tensor) -> None:
         down = self.top - top
@@ -60,10 +59,9 @@ class _Sums:
         self.top = top
 
 
-def _weighed(values: Tensor, bend: Tensor | None, weight: Tensor) -> Tensor:
+def _weighed(values: Tensor, bend: Tensor | None, head: LogitHead, tile: slice) -> Tensor:
     """Rows of the head, each as often as its value says, ``Tensor[n, d]``."""
-    values = values if bend is None else values * bend
-    return float_product(values.to(weight.dtype), weight.t())
+    return head.product(values if bend is None else values * bend, head.weight[tile].t())
 
 
 class _TokenLogprobs(torch.autograd.Function):
@@ -83,7 +81,7 @@ class _TokenLogprobs(torch.autograd.Function):
             bend = head.bend(logits) if keep else None
             here = (targets >= tile.start) & (targets < tile.stop)
             at_target[here, 0] = logits[here, targets[here] - tile.start]
-            sums.add(logits.div_(temperature), bend, head.weight[tile], spare[:, columns])
+            sums.add(logits.div_(temperature), bend, head, tile, spare[:, columns])
         log_total = sums.total.log()
         logprobs = (at_target / temperature - sums.top - log_total).squeeze(-1)
         mean = sums.mean / sums.total
