@@ -37,8 +37,8 @@ def error_overlap(failed: Tensor) -> dict[str, Tensor]:
         failed: Boolean ``Tensor[..., problems, peers]``: all samples of the peer are wrong.
 
     Returns:
-        ``all_fail`` and ``phi``, each ``float64 Tensor[...]``. A pair in which one peer always or never fails has no phi and is left
-        out; NaN when no pair is left.
+        ``all_fail`` and ``phi``, each ``float64 Tensor[...]``. A pair in which one peer always or never fails has no phi and
+        is left out; NaN when no pair is left.
 
     Example:
         >>> overlap = error_overlap(torch.tensor([[True, False], [False, True], [True, True], [False, False]]))

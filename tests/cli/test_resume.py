@@ -91,7 +91,7 @@ def less(found: Any) -> Any:
 def test_what_is_no_checkpoint(trained: Path, tmp_path: Path, change: Any, line: str) -> None:
     file = tmp_path / "changed.ckpt"
     torch.save(change(torch.load(trained / "checkpoints/last.ckpt", weights_only=True)), file)
-    with pytest.raises(ValueError, match="^ckpt_path") as caught:
+    with pytest.raises(ValueError, match=r"^ckpt_path") as caught:
         read_checkpoint(file)
     assert line in str(caught.value)
 

@@ -80,7 +80,7 @@ def test_no_layer_is_ours(llama_folder: Path) -> None:
 
 
 def test_copies_of_weights_are_refused() -> None:
-    with pytest.raises(ValueError, match="sampling_weights is half, .*; leave it at own for compute plain"):
+    with pytest.raises(ValueError, match=r"sampling_weights is half, .*; leave it at own for compute plain"):
         PeerConfig("nano/a", compute="plain", sampling_weights="half")
     with pytest.raises(ValueError, match="compute is 'fast'; choose native or plain"):
         PeerConfig("nano/a", compute="fast")  # type: ignore[arg-type]
