@@ -69,6 +69,8 @@ class CommandTrainer(CoreTrainer):
             raise ValueError(
                 "the question is longer than a peer's room; raise peers.<name>.generation.max_prompt_tokens"
             )
+        if not self.is_global_zero:
+            return  # every process has asked the same
         if texts:
             for peer, completions in found["texts"].items():
                 for text in completions:
