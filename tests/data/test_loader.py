@@ -1,5 +1,7 @@
 """Order, sharding and state of the loader, without a trainer."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +72,39 @@ def test_state_continues_at_the_next_batch_once(taken: int) -> None:
     whole = ids(loader)
     assert ids(again) == whole[taken:]
     assert ids(again) == whole
+
+
+@given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 4), st.integers(0, 3))
+def test_a_look_ahead_is_the_next_batch(count: int, batch_size: int, world: int, rank: int) -> None:
+    loader = TrainLoader(problems(count), batch_size, 5, rank % world, world)
+    after = TrainLoader(problems(count), batch_size, 5, rank % world, world)
+    after.set_epoch(1)
+    first_after = next(iter(after))
+    whole = list(loader)
+    for step, _ in enumerate(loader):
+        state = loader.state_dict()
+        assert loader.peek() == (whole[step + 1] if step + 1 < len(whole) else first_after)
+        assert loader.peek(next_epoch=True) == first_after
+        assert loader.state_dict() == state
+
+
+@given(st.integers(1, 20), st.integers(1, 3), st.lists(st.integers(0, 9), min_size=1, max_size=12))
+def test_further_problems_are_new_to_their_step_and_come_round(count: int, batch_size: int, draws: list[int]) -> None:
+    loader = TrainLoader(problems(count), batch_size, 5)
+    batches, seen = iter(loader), Counter[str]()
+    for asked in draws:
+        step = next(batches, None)
+        if step is None:
+            break
+        held = {p.id for p in step}
+        drawn, number = loader.further(asked)
+        new = [p.id for p in drawn]
+        assert len(new) == len(set(new)) == number == min(asked, count - len(held))
+        assert not held & set(new)
+        seen.update(new)
+    # A problem that was passed over in its step is one behind at most.
+    turns = -(-loader.drawn // count)
+    assert all(times <= turns for times in seen.values())
 
 
 def test_an_unfinished_pass_does_not_shorten_the_next() -> None:
