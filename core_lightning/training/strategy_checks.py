@@ -155,7 +155,7 @@ def _refuse(name: str, kind: type, arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"{what}, with which no team has been trained; set it to {KNOWN}")
     if (start := arguments.get("start_method") or "popen") != "popen":
         raise ValueError(
-            f"{what}, whose processes start from within this one ({start}) and hand nothing back to it; set it to ddp. For "
+            f"{what}, whose processes start from within this one ({start}) and hand nothing back to it; set it to ddp; "
             f"{_NOTEBOOK}"
         )
     for idle in _IDLE:
