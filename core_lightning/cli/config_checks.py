@@ -101,6 +101,10 @@ def _check_intervals(trainer: Any) -> None:
 
 def _check_devices(trainer: Any) -> None:
     accelerator, devices, nodes = trainer.accelerator, trainer.devices, trainer.num_nodes
+    if accelerator == "tpu":
+        raise ValueError(
+            "trainer.accelerator is tpu, and samples are drawn in float64, which a TPU has not; set it to gpu or cpu"
+        )
     on_processor = _on_processor(accelerator)
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ValueError(f"trainer.accelerator is {accelerator}, and torch finds no GPU here; set it to cpu or auto")

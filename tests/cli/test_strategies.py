@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import (
 )
 
 from core_lightning import CollaborativeReasoningModule, PeerConfig
-from core_lightning.cli.config_checks import several_processes
+from core_lightning.cli.config_checks import check_trainer, several_processes
 from core_lightning.training import strategy_checks
 from core_lightning.training.placement import own_gpus
 from core_lightning.training.strategies import DDP_NAMES, ShardedTeamStrategy, TeamStrategy
@@ -237,6 +237,12 @@ def test_gpus_that_were_chosen_by_number() -> None:
 def test_how_many_processes_a_config_asks_for(settings: dict[str, Any], several: bool) -> None:
     trainer = SimpleNamespace(**({"accelerator": "cpu", "devices": "auto", "num_nodes": 1} | settings))
     assert several_processes(trainer) == several
+
+
+def test_a_tpu() -> None:
+    trainer = SimpleNamespace(accelerator="tpu", devices="auto", num_nodes=1, strategy="auto")
+    with pytest.raises(ValueError, match="^trainer.accelerator is tpu, and samples are drawn in float64"):
+        check_trainer(trainer, fit=False)
 
 
 def test_strategies_of_one_device_are_left_alone() -> None:
