@@ -241,7 +241,7 @@ def test_how_many_processes_a_config_asks_for(settings: dict[str, Any], several:
 
 def test_a_tpu() -> None:
     trainer = SimpleNamespace(accelerator="tpu", devices="auto", num_nodes=1, strategy="auto")
-    with pytest.raises(ValueError, match="^trainer.accelerator is tpu, and samples are drawn in float64"):
+    with pytest.raises(ValueError, match=r"^trainer\.accelerator is tpu, and samples are drawn in float64"):
         check_trainer(trainer, fit=False)
 
 
