@@ -107,11 +107,11 @@ def check_unfinished(checkpoint: dict[str, Any], trainer: Any) -> None:
     at = checkpoint.get("core_lightning", {}).get("batches_done", steps)
     if 0 < trainer.max_steps <= steps:
         raise ValueError(
-            f"the run is complete at step {at}; raise trainer.max_steps, which is {trainer.max_steps}, to go on{also}"
+            f"the run is complete at step {at}; raise trainer.max_steps, which is {trainer.max_steps}, to go on" + also
         )
     epochs = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {}).get("current", {})
     if trainer.max_epochs is not None and 0 <= trainer.max_epochs <= epochs.get("completed", 0):
         raise ValueError(
             f"the run is complete at step {at}, the end of epoch {trainer.max_epochs}; raise trainer.max_epochs to go on"
-            f"{also}"
+            + also
         )
