@@ -51,6 +51,8 @@ _OPERATOR_BEFORE = re.compile(
     r"|\\sqrt\s*\{?\s*|[\^_]\s*\{?\s*)[$(]*\Z"
 )
 _LABEL = re.compile(r"(?:^|\n)[\s*#>-]*(?:(?:step|part|case|question)\s*)?\Z", re.IGNORECASE)
+_BETWEEN = r"(?:\s|[{}()]|\\[,;:!]|\\left|\\right|\\cdot(?![a-z]))*"
+"""Between the parts of an expression: spaces, braces, and a sign of multiplication that may be left out."""
 _SQUARE_ROOT = r"(?:\\sqrt|√|sqrt)"
 
 
@@ -132,8 +134,9 @@ def _written(gold: str, kind: AnswerKind) -> re.Pattern[str] | None:
         between = r"\s+"
     else:
         tokens = re.findall(r"\\[A-Za-z]+|\S", plain)
-        pieces = [_piece(token) for token in tokens if token not in "{}()"]
-        between = r"(?:\s|[{}()]|\\[,;:!]|\\left|\\right|\\cdot(?![a-z]))*"
+        # What may stand anywhere between is nowhere asked for: a row of it could be read in too many ways.
+        pieces = [_piece(token) for token in tokens if not re.fullmatch(_BETWEEN, token)]
+        between = _BETWEEN
     if not pieces:
         return None
     opening = r"(?:[({]\s*)*" if plain[0] in "({" else ""

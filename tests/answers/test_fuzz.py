@@ -15,6 +15,8 @@ SEEDS = {
     "marks in a row, each within the one before": ("The answer is 18 " + "#### " * 31 + " x 1", "18"),
     "phrases in a row": ("answer: " * 60 + "7", "7"),
     "marks and phrases in turn": ("#### the answer is " * 30 + "7", "7"),
+    "what may be left out, over and over": ("#" + r"\cdot" * 40 + " so", "#" + r"\cdot" * 9 + "y"),
+    "opening marks of nothing": (r"\left" * 40 + " so x", r"\left" * 10 + "y"),
 }
 
 
