@@ -35,6 +35,16 @@ def pytest_configure(config: pytest.Config) -> None:
     multiprocessing.set_forkserver_preload(["core_lightning.callbacks", "core_lightning.data", "core_lightning.module"])
 
 
+@pytest.fixture
+def small_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small figure in a report instead of ten: they take longer than the run, and have tests of their own."""
+    from core_lightning.report import figures, page
+
+    monkeypatch.setattr(figures, "SECTIONS", {"Time": figures.SECTIONS["Time"]})
+    for module in (figures, page):
+        monkeypatch.setattr(module, "DPI", 40)
+
+
 def pytest_collection_finish() -> None:
     """What was imported is never garbage, and no collection has to look through it again."""
     gc.collect()

@@ -22,6 +22,7 @@ def through_pickle(work: Callable[..., Any], *args: Any) -> Any:
     return work(*args)
 
 
+@pytest.mark.usefixtures("small_report")
 @pytest.mark.parametrize(
     ("name", "main", "args", "measures"),
     [

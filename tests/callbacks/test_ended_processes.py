@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from ended_processes import one_of_two
+
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of Unix")
 
 
-def run_two(folder: Path, number: int) -> list[tuple[int, str]]:
-    """Exit code and last printed line of each rank, started as a launcher of several machines would."""
+def run_two(folder: Path, number: int) -> list[tuple[int | None, str]]:
+    """Exit code of each rank, and how its run ended."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
+    context = multiprocessing.get_context("forkserver")
     ranks = []
     for rank in ("0", "1"):
         place = {"LOCAL_RANK": rank, "NODE_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        environment = os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-        script = str(Path(__file__).with_name("ended_processes.py"))
-        arguments = [sys.executable, script, str(folder), str(number)]
-        ranks.append(subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    ended = []
+        ranks.append(context.Process(target=one_of_two, args=(folder, number, place)))
+        ranks[-1].start()
     for process in ranks:
-        out, error = process.communicate(timeout=300)
-        ended.append((process.returncode, (out.splitlines() or [error[-2000:]])[-1]))
-    return ended
+        process.join(300)
+    said = [folder / f"ended-{rank}" for rank in "01"]
+    return [(p.exitcode, file.read_text() if file.exists() else "") for p, file in zip(ranks, said, strict=True)]
 
 
 @pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGINT])

@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from core_lightning.cli.main import main
-from core_lightning.report import figures, page
 
 ACCELERATOR = os.environ.get("TEST_ACCELERATOR", "cpu")  # make test-gpu
 
@@ -56,12 +55,10 @@ def all_figures() -> None:
 
 
 @pytest.fixture(autouse=True)
-def one_figure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One small figure in a report instead of ten: they take longer than the run, and have tests of their own."""
+def one_figure(request: pytest.FixtureRequest) -> None:
+    """What most tests here need of a report."""
     if "all_figures" not in request.fixturenames:
-        monkeypatch.setattr(figures, "SECTIONS", {"Time": figures.SECTIONS["Time"]})
-        for module in (figures, page):
-            monkeypatch.setattr(module, "DPI", 40)
+        request.getfixturevalue("small_report")
 
 
 @pytest.fixture(autouse=True)
