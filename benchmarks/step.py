@@ -45,7 +45,7 @@ from core_lightning.peers import GenerationSettings, LoraSettings
 from core_lightning.peers.loading import compute_dtype
 from core_lightning.peers.sources import resolve
 from core_lightning.records import Problem
-from core_lightning.training.team import lanes
+from core_lightning.training.lanes import lanes
 
 TRL = Path(__file__).parent / ".trl" / "bin" / "python"
 ROLLOUTS = ROUNDS.k + ROUNDS.k_rescue

@@ -43,6 +43,7 @@ from core_lightning.training.checks import (
     say_what_is_inert,
 )
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
+from core_lightning.training.lanes import Parallel, lanes, on_their_devices, return_free_memory
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.out_of_memory import accumulate_within_memory, freeze_within_memory
 from core_lightning.training.placement import placed
@@ -52,7 +53,7 @@ from core_lightning.training.settings import AdvantageSettings, RolloutSettings,
 from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
 from core_lightning.training.strategies import TeamStrategy
 from core_lightning.training.strategy_checks import check_loaded, check_strategy
-from core_lightning.training.team import Parallel, Team, lanes, load_peers, on_their_devices, return_free_memory
+from core_lightning.training.team import Team, load_peers
 from core_lightning.training.update import PeerBatch
 
 

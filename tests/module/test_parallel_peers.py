@@ -39,7 +39,7 @@ def test_lanes_reach_the_weights_of_turns(llama_folder: Path, neox_folder: Path,
 
 
 def test_processors_are_divided_among_lanes_and_given_back() -> None:
-    from core_lightning.training.team import on_their_devices
+    from core_lightning.training.lanes import on_their_devices
 
     class Here:
         device = "cpu"

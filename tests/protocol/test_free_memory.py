@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core_lightning.training.team import return_free_memory
+from core_lightning.training.lanes import return_free_memory
 
 
 def resident() -> int:

@@ -13,8 +13,9 @@ from core_lightning.protocol.rounds import GREEDY, RoundSettings
 from core_lightning.records import Group
 from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel, WeightedTerm
 from core_lightning.rewards.term import RewardContext, RewardTerm
+from core_lightning.training.lanes import on_their_devices
 from core_lightning.training.step_metrics import RescuePair, rescue_pairs, step_metrics
-from core_lightning.training.team import Team, on_their_devices
+from core_lightning.training.team import Team
 from scripted import VERIFIER, ScriptedPeer, always, problem
 
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
