@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier
@@ -32,7 +29,7 @@ from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.training.ahead import Ahead
-from core_lightning.training.checkpoint import differences, load_adapters, plain, restore_random_states, run_state
+from core_lightning.training.checkpoint import load_adapters, restore_run, run_settings, run_state
 from core_lightning.training.checks import (
     check_counts,
     check_credit,
@@ -45,6 +42,7 @@ from core_lightning.training.checks import (
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
 from core_lightning.training.lanes import Parallel, lanes, on_their_devices, return_free_memory
 from core_lightning.training.nonfinite import NonfiniteGuard
+from core_lightning.training.optimizer import group_settings, one_optimizer, put_settings
 from core_lightning.training.out_of_memory import accumulate_within_memory, freeze_within_memory
 from core_lightning.training.placement import placed
 from core_lightning.training.prediction import prediction, rescued_prediction
@@ -144,7 +142,7 @@ class CollaborativeReasoningModule(LightningModule):
         self.rounds = rounds or RoundSettings()
         prompt = prompt or PromptSettings()
         self.prompt = prompt.dated()
-        self._day_set = prompt.date is not None
+        self.day_set = prompt.date is not None
         self.rewards = RewardModel(merged_terms(rewards or {}))
         self.embedder = embedder or (MiniLMEmbedder() if self.rewards.needs_distance else None)
         self.distance = distance or HybridDistance()
@@ -233,14 +231,8 @@ class CollaborativeReasoningModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimizer with a parameter group per peer, so that ``global_step`` counts batches."""
-        groups = []
-        for name, peer in self._peers.items():
-            group: dict[str, Any] = {"params": list(peer.adapter_parameters().values()), "name": name}
-            if peer.config.lr is not None:
-                group["lr"] = peer.config.lr
-            groups.append(group)
-        optimizer = self.make_optimizer(groups)
-        self._optimizer_settings = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+        optimizer = one_optimizer(self._peers.values(), self.make_optimizer)
+        self._optimizer_settings = group_settings(optimizer)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, self._planned))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -251,17 +243,7 @@ class CollaborativeReasoningModule(LightningModule):
         check_loader(self._loader, self.rollout)
         optimizer: Any = self.optimizers()
         scheduler: Any = self.lr_schedulers()
-        scheduler.base_lrs = [settings["lr"] for settings in self._optimizer_settings]
-        for group, settings in zip(optimizer.param_groups, self._optimizer_settings, strict=True):
-            before = group | {"lr": group["initial_lr"]}
-            for name, now in settings.items():
-                if before.get(name) != now:
-                    rank_zero_info(
-                        f"resume: {name} of peer {group['name']}'s optimizer was {before.get(name)} in the checkpoint and "
-                        f"is now {now}; the new value holds"
-                    )
-            factor = self.schedule.factor(scheduler.last_epoch, self._planned)
-            group.update(settings, initial_lr=settings["lr"], lr=settings["lr"] * factor)
+        put_settings(self._optimizer_settings, optimizer, scheduler)
 
     def total_batches(self) -> float:
         """Training batches of the whole run, infinite when the trainer sets no end."""
@@ -508,35 +490,11 @@ class CollaborativeReasoningModule(LightningModule):
         state = checkpoint.get("core_lightning")
         if state is None:
             raise ValueError("the checkpoint was not made by core_lightning; give one from a run's checkpoints folder")
-        self.batches_done = state["batches_done"]
-        self.nonfinite.steps = state["nonfinite_steps"]
-        self.rescue_rates |= {name: RunningRate(**rate) for name, rate in state["rescue_rates"].items()}
-        saved = json.loads(state["settings"])
-        if not self._day_set:  # prompts go on saying the day the run began
-            self.prompt = dataclasses.replace(self.prompt, date=saved["prompt"].get("date") or self.prompt.date)
-            if len(self.peers):
-                self.team.prompts = self.prompt
-        changed = list(differences(saved, self.settings()))
-        for name, before, now in changed:
-            rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {now}; the new value holds")
-        if "ahead" in state and changed:
-            rank_zero_info("resume: what was sampled a step ahead is thrown away, because settings have changed since")
-        elif "ahead" in state:
-            self.ahead.restore(state["ahead"], self.trainer.global_rank, self.trainer.world_size)
-        restore_random_states(state)
+        restore_run(self, state)
 
     def settings(self) -> dict[str, Any]:
         """The settings of a run as plain data."""
-        values = {
-            "peers": {n: dataclasses.asdict(c) for n, c in self.peer_configs.items()},
-            "rewards": {n: plain(t) for n, t in self.rewards.terms.items()},
-            "objective": plain(self.objective),
-        }
-        for name in ("rounds", "prompt", "distance", "advantage", "credit", "rollout", "schedule"):
-            values[name] = dataclasses.asdict(getattr(self, name))
-        for name in ("max_grad_norm", "updates_per_batch", "share_base", "seed"):
-            values[name] = getattr(self, name)
-        return json.loads(json.dumps(values))
+        return run_settings(self)
 
 
 class SoloReasoningModule(CollaborativeReasoningModule):

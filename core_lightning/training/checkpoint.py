@@ -9,7 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
+
+from core_lightning.protocol.credit import RunningRate
 
 
 @torch.no_grad()
@@ -57,7 +60,7 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 
 def run_state(module: Any) -> dict[str, Any]:
-    """Counters, random states and settings of a module in training, for its checkpoint."""
+    """Counters, random states and settings of a module in training, for its checkpoint; all processes must call this."""
     return {
         "batches_done": module.batches_done,
         "nonfinite_steps": module.nonfinite.steps,
@@ -67,6 +70,44 @@ def run_state(module: Any) -> dict[str, Any]:
         "optimizer": next((type(o).__name__ for o in module.trainer.optimizers), None),
         **random_states(),
     }
+
+
+def restore_run(module: Any, state: Mapping[str, Any]) -> None:
+    """Put a module back to where :func:`run_state` found it, and say which of its settings differ from those of then.
+
+    Settings of now win, the day that prompts say excepted, unless it was set. What was sampled a step ahead is of use only
+    under the same settings.
+    """
+    module.batches_done = state["batches_done"]
+    module.nonfinite.steps = state["nonfinite_steps"]
+    module.rescue_rates |= {name: RunningRate(**rate) for name, rate in state["rescue_rates"].items()}
+    saved = json.loads(state["settings"])
+    if not module.day_set:  # prompts go on saying the day the run began
+        module.prompt = dataclasses.replace(module.prompt, date=saved["prompt"].get("date") or module.prompt.date)
+        if len(module.peers):
+            module.team.prompts = module.prompt
+    changed = list(differences(saved, module.settings()))
+    for name, before, now in changed:
+        rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {now}; the new value holds")
+    if "ahead" in state and changed:
+        rank_zero_info("resume: what was sampled a step ahead is thrown away, because settings have changed since")
+    elif "ahead" in state:
+        module.ahead.restore(state["ahead"], module.trainer.global_rank, module.trainer.world_size)
+    restore_random_states(state)
+
+
+def run_settings(module: Any) -> dict[str, Any]:
+    """The settings of a module as plain data."""
+    values = {
+        "peers": {n: dataclasses.asdict(c) for n, c in module.peer_configs.items()},
+        "rewards": {n: plain(t) for n, t in module.rewards.terms.items()},
+        "objective": plain(module.objective),
+    }
+    for name in ("rounds", "prompt", "distance", "advantage", "credit", "rollout", "schedule"):
+        values[name] = dataclasses.asdict(getattr(module, name))
+    for name in ("max_grad_norm", "updates_per_batch", "share_base", "seed"):
+        values[name] = getattr(module, name)
+    return json.loads(json.dumps(values))
 
 
 def plain(value: Any) -> Any:
