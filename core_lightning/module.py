@@ -40,10 +40,10 @@ from core_lightning.training.checks import (
     say_what_is_inert,
 )
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
-from core_lightning.training.lanes import Parallel, lanes, on_their_devices, return_free_memory
+from core_lightning.training.lanes import Parallel
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.optimizer import group_settings, one_optimizer, put_settings
-from core_lightning.training.out_of_memory import accumulate_within_memory, freeze_within_memory
+from core_lightning.training.out_of_memory import freeze_within_memory
 from core_lightning.training.placement import placed
 from core_lightning.training.prediction import prediction, rescued_prediction
 from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
@@ -369,22 +369,9 @@ class CollaborativeReasoningModule(LightningModule):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
 
-        peers = list(self._peers.values())
-        # Lightning's own call runs a profiler and hooks that know one thread only.
-        alone = len(lanes(peers, self.parallel_peers)) == 1
-        backward = self.manual_backward if alone else torch.Tensor.backward
-
-        def learn(peer: Peer) -> dict[str, float]:
-            if not batches[peer.name]:
-                return {}
-            with self.team.watch("backward", peer.name, peer.device):
-                return accumulate_within_memory(peer, batches[peer.name], objective, self.credit, backward)
-
         with self._unsynced():
-            done = on_their_devices(learn, peers, self.parallel_peers)
-        return_free_memory()
+            reports = self.team.learn(batches, objective, self.manual_backward)
         self.ahead.wait()
-        reports = dict(zip(self._peers, done, strict=True))
         broken = []
         for name, peer in self._peers.items():
             parameters, report = list(peer.adapter_parameters().values()), reports[name]

@@ -1,4 +1,4 @@
-"""The peers of one run, on their devices, and what they do together: both rounds, judged and scored."""
+"""The peers of one run, on their devices, and what they do together: both rounds, judged and scored, and learning."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from core_lightning.answers import Verifier, extract_answer
+from core_lightning.objectives import Objective
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.choice import check_engine
@@ -29,8 +30,10 @@ from core_lightning.protocol.teachers import rank_teachers
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
 from core_lightning.rewards.embedder import Embedder
-from core_lightning.training.lanes import Parallel, Result, on_their_devices
+from core_lightning.training.lanes import Parallel, Result, lanes, on_their_devices, return_free_memory
+from core_lightning.training.out_of_memory import accumulate_within_memory
 from core_lightning.training.stopwatch import Stopwatch
+from core_lightning.training.update import PeerBatch
 
 
 def load_peers(
@@ -74,7 +77,7 @@ def load_peers(
 
 
 class Team:
-    """Runs the rounds of a step.
+    """Runs the rounds of a step, and the losses of all peers.
 
     Args:
         peers: Peers by name.
@@ -85,7 +88,7 @@ class Team:
         distance: How embeddings and operations are weighed.
         verifier: Extracts and checks answers.
         parallel: Peers work at the same time: when they are on different devices (``auto``), always, or never.
-        credit: What is taught: whether a teacher is needed, and which rescues count as faithful.
+        credit: What is taught, and how: whether a teacher is needed, which rescues count as faithful, how they are imitated.
     """
 
     def __init__(
@@ -154,6 +157,31 @@ class Team:
         """Leave off samples that were begun and that nobody will wait for."""
         for peer in self.peers.values():
             peer.engine.give_up()
+
+    def learn(
+        self, batches: Mapping[str, PeerBatch], objective: Objective, backward: Callable[[torch.Tensor], None]
+    ) -> dict[str, dict[str, float]]:
+        """Add the gradients of each peer's losses to its adapter.
+
+        Args:
+            batches: What each peer is trained on, with frozen log-probabilities.
+            objective: The policy loss at this point of training.
+            backward: Takes a loss, where the peers learn one after the other. It may be Lightning's own call, which runs a
+                profiler and hooks that know one thread only.
+
+        Returns:
+            For each peer what :func:`~core_lightning.training.update.accumulate` reports, nothing for one without examples.
+        """
+        peers = list(self.peers.values())
+        taken = backward if len(lanes(peers, self.parallel)) == 1 else torch.Tensor.backward
+
+        def learn(peer: Peer) -> dict[str, float]:
+            batch = batches[peer.name]
+            return accumulate_within_memory(peer, batch, objective, self.credit, taken) if batch else {}
+
+        reports = self._for_each("backward")(learn, peers)
+        return_free_memory()
+        return dict(zip(self.peers, reports, strict=True))
 
     def greedy(self, groups: Sequence[Group], seed: Sequence[object]) -> None:
         """Add every peer's likeliest trace, for an evaluation."""
