@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule
@@ -46,9 +46,9 @@ from core_lightning.training.optimizer import group_settings, one_optimizer, put
 from core_lightning.training.out_of_memory import freeze_within_memory
 from core_lightning.training.placement import placed
 from core_lightning.training.prediction import prediction, rescued_prediction
-from core_lightning.training.ranks import combine_metrics, sum_gradients, sum_over_ranks
+from core_lightning.training.ranks import sum_gradients, sum_over_ranks
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
-from core_lightning.training.step_metrics import counts_among, rescue_pairs, rescue_rates, step_metrics
+from core_lightning.training.step_metrics import of_all_processes, step_metrics
 from core_lightning.training.strategies import TeamStrategy
 from core_lightning.training.strategy_checks import check_loaded, check_strategy
 from core_lightning.training.team import Team, load_peers
@@ -276,7 +276,6 @@ class CollaborativeReasoningModule(LightningModule):
                 updates = self.update(batches, sampled.used, objective)
         # After the update: a state saved in mid-step must not have counted this batch.
         self.batches_done += 1
-        self._count_rescues(sampled.groups)
         self._log_step(sampled, updates)
         scheduler = self.lr_schedulers()
         scheduler.step()  # type: ignore[union-attr]
@@ -431,25 +430,18 @@ class CollaborativeReasoningModule(LightningModule):
 
     # --- logging ------------------------------------------------------------------------------------------------------
 
-    def _count_rescues(self, groups: Sequence[Group]) -> None:
-        outcomes = [[pair.rescued for pair in rescue_pairs(groups, name)] for name in self.rescue_rates]
-        counts = self._over_ranks(*map(sum, outcomes), *map(len, outcomes))
-        for rate, rescued, hinted in zip(
-            self.rescue_rates.values(), counts[: len(outcomes)], counts[len(outcomes) :], strict=True
-        ):
-            rate.add(rescued, hinted, self.credit.adaptive_pairs)
-
     def _log_step(self, sampled: Sampled, updates: dict[str, dict[str, float]]) -> None:
-        groups = sampled.groups
-        metrics = step_metrics(groups, list(self.peer_configs), sampled.terms, updates, self.team.watch.take())
-        metrics |= sampled.counts()
-        metrics["train/answer_timeouts"] = float(self.verifier.timeouts)
-        metrics["train/nonfinite_steps"] = float(self.nonfinite.steps)
-        optimizer: Any = self.optimizers()
-        for group in optimizer.param_groups:
-            metrics[f"train/{group['name']}/lr"] = group["lr"]
-        metrics = combine_metrics(metrics, counts_among(metrics), self.trainer.strategy.root_device)
-        metrics |= rescue_rates(metrics)
+        groups, seconds, optimizer = sampled.groups, self.team.watch.take(), cast(Any, self.optimizers())
+        metrics = {
+            **step_metrics(groups, list(self.peer_configs), sampled.terms, updates, seconds),
+            **sampled.counts(),
+            "train/answer_timeouts": float(self.verifier.timeouts),
+            "train/nonfinite_steps": float(self.nonfinite.steps),
+            **{f"train/{group['name']}/lr": group["lr"] for group in optimizer.param_groups},
+        }
+        metrics = of_all_processes(metrics, self.trainer.strategy.root_device)
+        for name, rate in self.rescue_rates.items():
+            rate.add(metrics[f"train/{name}/rescues"], metrics[f"train/{name}/hints"], self.credit.adaptive_pairs)
         self.record = StepRecord(self.batches_done - 1, groups, metrics)
         self.log_dict(metrics, batch_size=max(len(groups), 1))
 

@@ -1,4 +1,4 @@
-"""What is logged of a training step: per peer and for the team, from the groups and the update reports alone."""
+"""What is logged of a training step: per peer and for the team, first of one process, then of all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from core_lightning.records import Group, Trace
+from core_lightning.training.ranks import combine_metrics
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
 TEAM_PHASES = ("verify", "embed", "reward", "step")
@@ -24,7 +27,7 @@ def step_metrics(
     updates: Mapping[str, Mapping[str, float]],
     seconds: Mapping[str, float],
 ) -> dict[str, float]:
-    """Flat metrics of one step.
+    """Flat metrics of one step, of this process; :func:`of_all_processes` has the rates, too.
 
     Args:
         groups: The step's scored groups.
@@ -35,19 +38,21 @@ def step_metrics(
 
     Returns:
         ``train/...`` for the team, ``train/<peer>/...`` for each peer, ``reward/...`` and ``time/...``. A mean over
-        nothing (the rescue rate of a step without a hint) is NaN.
+        nothing (the accuracy of a step without a problem) is NaN.
     """
-    metrics = _rescue_counts("train", rescue_pairs(groups))
+    pairs = {peer: rescue_pairs(groups, peer) for peer in peers}
+    metrics = _rescue_counts("train", [pair for own in pairs.values() for pair in own])
     metrics["train/hint_leakage"] = _mean([t.hint.leaks for g in groups for t in g if t.hint is not None])
-    metrics["train/team_solved"] = _mean([any(t.correct for t in g.of(round="cold")) for g in groups])
-    metrics["train/all_fail"] = _mean([not any(t.correct for t in g.of(round="cold")) for g in groups])
+    solved = [any(t.correct for t in g.of(round="cold")) for g in groups]
+    metrics["train/team_solved"] = _mean(solved)
+    metrics["train/all_fail"] = _mean([not one for one in solved])
     metrics["train/traces"] = float(sum(map(len, groups)))
     for peer in peers:
         own = [t for g in groups for t in g.of(peer)]
         cold = [t for t in own if t.round == "cold"]
         prefix = f"train/{peer}"
         metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
-        metrics |= _rescue_counts(prefix, rescue_pairs(groups, peer))
+        metrics |= _rescue_counts(prefix, pairs[peer])
         metrics[f"{prefix}/reward"] = _mean([t.reward for t in own if not math.isnan(t.reward)])
         metrics[f"{prefix}/no_signal"] = _mean(
             [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
@@ -74,16 +79,26 @@ def step_metrics(
     # All phases, also those that did not happen: ranks must log the same keys.
     phases = [*TEAM_PHASES, *(f"{phase}/{peer}" for peer in peers for phase in PEER_PHASES)]
     metrics.update({f"time/{phase}": seconds.get(phase, 0.0) for phase in phases})
-    return metrics | rescue_rates(metrics)
+    return metrics
 
 
-def counts_among(metrics: Mapping[str, float]) -> set[str]:
-    """Names of the metrics that add up over processes; of all others the mean is right."""
-    return {name for name in metrics if name.startswith("train/") and name.rsplit("/", 1)[1] in COUNTS}
+def of_all_processes(metrics: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """The step's metrics over all processes, which must all call this: counts add up, of all others the mean is right.
+
+    Args:
+        metrics: Of this process.
+        device: Where the exchange takes place.
+
+    Returns:
+        The same names, and the rescue rates, which are those of the summed counts.
+    """
+    counts = {name for name in metrics if name.startswith("train/") and name.rsplit("/", 1)[1] in COUNTS}
+    combined = combine_metrics(metrics, counts, device)
+    return combined | _rescue_rates(combined)
 
 
-def rescue_rates(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Rates of the team and of each peer, from counts that may come from several processes.
+def _rescue_rates(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Rates of the team and of each peer, from their counts; NaN without a hint.
 
     ``rescue_rate`` is rescued over hinted pairs, ``faithful_rate`` faithfully rescued over hinted pairs, and
     ``faithful_share`` faithfully rescued over rescued ones; ``clean_rescue_rate`` and ``clean_faithful_rate`` count only

@@ -20,7 +20,7 @@ from core_lightning.module import StepRecord
 from core_lightning.peers.config import PeerConfig
 from core_lightning.protocol import Group, Hint, Problem, Trace
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.training.step_metrics import step_metrics
+from core_lightning.training.step_metrics import of_all_processes, step_metrics
 
 
 def problem(i: int, **settings: Any) -> Problem:
@@ -110,6 +110,7 @@ class ScriptedTeam(LightningModule):
         seconds = {f"{phase}/{n}": 1.0 for phase in ("sample", "rescue", "score", "backward") for n in names}
         terms = {"correctness/mean": 0.4, "rarity/mean": 0.1}
         metrics = step_metrics(groups, names, terms, {}, seconds | {"verify": 0.5, "reward": 0.5, "step": 0.25})
+        metrics = of_all_processes(metrics, self.device)
         self.record = StepRecord(self.batches_done - 1, groups, metrics)
         self.log_dict(metrics, batch_size=len(groups))
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import GREEDY, RoundSettings
@@ -14,10 +15,11 @@ from core_lightning.records import Group
 from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel, WeightedTerm
 from core_lightning.rewards.term import RewardContext, RewardTerm
 from core_lightning.training.lanes import on_their_devices
-from core_lightning.training.step_metrics import RescuePair, rescue_pairs, step_metrics
+from core_lightning.training.step_metrics import RescuePair, of_all_processes, rescue_pairs, step_metrics
 from core_lightning.training.team import Team
 from scripted import VERIFIER, ScriptedPeer, always, problem
 
+CPU = torch.device("cpu")
 PROMPTS = PromptSettings(text="Q: {question} A:", text_hinted="Q: {question} Hint: {hint} A:")
 DERIVATION = "first one two three\nthen 3 + 4 = 7\n#### 7"
 
@@ -81,7 +83,7 @@ def test_an_empty_step_is_survived() -> None:
     peers = {"a": ScriptedPeer("a", always("#### 7")), "b": ScriptedPeer("b", always("#### 8"))}
     groups, terms = make_team(peers, RoundSettings()).rollout([], (0,), 0.0)
     assert groups == []
-    metrics = step_metrics(groups, ["a", "b"], terms, {}, {})
+    metrics = of_all_processes(step_metrics(groups, ["a", "b"], terms, {}, {}), CPU)
     assert metrics["train/traces"] == 0
     assert metrics["train/rescue_rate"] != metrics["train/rescue_rate"]  # NaN, not a made-up 0
 
@@ -96,7 +98,8 @@ def test_step_metrics_of_a_written_step() -> None:
     for group in groups[:1]:
         for t in group:
             t.advantage = 1.0
-    metrics = step_metrics(groups, ["a", "b"], terms, {"a": {"loss": 0.5}}, {"sample/a": 2.0, "rescue/b": 3.0})
+    own = step_metrics(groups, ["a", "b"], terms, {"a": {"loss": 0.5}}, {"sample/a": 2.0, "rescue/b": 3.0})
+    metrics = of_all_processes(own, CPU)
     expected = {
         "train/rescue_rate": 0.5,  # b failed everywhere, a taught it twice
         "train/rescues": 1,
@@ -120,7 +123,7 @@ def test_step_metrics_of_a_written_step() -> None:
     }
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
     # Every step has the same keys, whatever happened in it: loggers and ranks count on that.
-    assert metrics.keys() == step_metrics([], ["a", "b"], terms, {}, {}).keys()
+    assert own.keys() == step_metrics([], ["a", "b"], terms, {}, {}).keys()
 
 
 def test_rescues_are_counted_by_whether_they_are_faithful_and_the_hint_was_clean() -> None:
@@ -136,7 +139,7 @@ def test_rescues_are_counted_by_whether_they_are_faithful_and_the_hint_was_clean
     for t in groups[2].of("b", "rescue"):  # as if the gold value had been left in the hint
         assert t.hint is not None
         t.hint = replace(t.hint, leaks=True)
-    metrics = step_metrics(groups, ["a", "b"], terms, {}, {})
+    metrics = of_all_processes(step_metrics(groups, ["a", "b"], terms, {}, {}), CPU)
     expected = {
         "train/hints": 3, "train/rescues": 3, "train/faithful_rescues": 2,
         "train/clean_hints": 2, "train/clean_rescues": 2, "train/clean_faithful_rescues": 1,
