@@ -18,7 +18,7 @@ from torch import nn
 from core_lightning.answers import Verifier
 from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
-from core_lightning.objectives import GRPO, Objective, Totals, group_ids, no_signal
+from core_lightning.objectives import GRPO, Objective
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.drawing import NotFiniteError
@@ -299,7 +299,7 @@ class CollaborativeReasoningModule(LightningModule):
         fitting = [p for p in problems if self.fits(p)]
         key = (self.seed, self.current_epoch, *(("further", self.batches_done, number) if number else ()))
         try:
-            groups, _ = self.team.rollout(fitting, key, self.progress, self.ahead.take(fitting))
+            groups = self.team.rollout(fitting, key, self.progress, self.ahead.take(fitting))
         except NotFiniteError as error:
             raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
         return Sampled(groups, groups, self.assign_advantages(groups), len(problems), len(problems) - len(fitting))
@@ -322,18 +322,7 @@ class CollaborativeReasoningModule(LightningModule):
 
     def assign_advantages(self, groups: Sequence[Group]) -> set[int]:
         """Set every trace's advantage; returns the ids of traces that are left out of the loss."""
-        settings = self.advantage
-        traces = [t for g in groups for t in g]
-        if not traces:
-            return set()
-        rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
-        ids = group_ids(groups, settings.group_by)
-        values = settings.advantages(groups)
-        silent = no_signal(rewards, ids)
-        for trace, advantage in zip(traces, values.tolist(), strict=True):
-            trace.advantage = advantage
-        masked = {id(t) for t, s in zip(traces, silent.tolist(), strict=True) if s and settings.mask_no_signal}
-        return masked | {id(t) for t in traces if t.truncated and settings.mask_truncated}
+        return self.advantage.assign(groups)
 
     def examples(self, peer: Peer, groups: Sequence[Group], masked: set[int]) -> list[Example]:
         """What one peer is trained on."""
@@ -356,9 +345,7 @@ class CollaborativeReasoningModule(LightningModule):
                 need_reference=objective.needs_reference,
                 need_entropy=objective.needs_entropy,
             )
-        for totals in ("policy_totals", "imitation_totals"):
-            own = getattr(batch, totals)
-            setattr(batch, totals, Totals(*self._over_ranks(own.traces, own.tokens)))
+        batch.sum_totals(self._over_ranks)
         return batch
 
     def update(

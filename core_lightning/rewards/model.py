@@ -57,6 +57,11 @@ class RewardModel:
     def score(
         self, groups: Sequence[Group], progress: float = 0.0, distances: StepDistances | None = None
     ) -> dict[str, float]:
+        """:meth:`assign` and then :meth:`statistics`."""
+        self.assign(groups, progress, distances)
+        return self.statistics(groups, progress)
+
+    def assign(self, groups: Sequence[Group], progress: float = 0.0, distances: StepDistances | None = None) -> None:
         """Set ``terms``, ``reward`` and its ``shaping`` part of every trace of the groups, as they stand now.
 
         It may be called after the cold round, to choose teachers, and again on the full groups: the second call
@@ -66,11 +71,6 @@ class RewardModel:
             groups: Groups of one step, changed in place.
             progress: Share of training done, in [0, 1].
             distances: Trace distances of the step; only asked for by the terms that need them.
-
-        Returns:
-            Per active term ``<name>/mean`` and ``<name>/nonzero`` (mean and share of non-zero values, over the traces
-            it had an opinion on; NaN without any), and ``<name>/zero_groups``, the share of groups in which it gave
-            nothing to anyone.
 
         Raises:
             ValueError: A term returned a wrong number of values or one that is not finite.
@@ -84,10 +84,15 @@ class RewardModel:
                 trace.reward = _weighted(trace.terms, weights)
                 shades = {n: v for n, v in trace.terms.items() if self.terms[n].term.shaping}
                 trace.shaping = _weighted(shades, weights)
-        return self.statistics(groups, progress)
 
     def statistics(self, groups: Sequence[Group], progress: float = 0.0) -> dict[str, float]:
-        """What :meth:`score` returns, of groups that were scored at this point of training in one call or several."""
+        """What the terms gave, of groups that were scored at this point of training in one call or several.
+
+        Returns:
+            Per active term ``<name>/mean`` and ``<name>/nonzero`` (mean and share of non-zero values, over the traces
+            it had an opinion on; NaN without any), and ``<name>/zero_groups``, the share of groups in which it gave
+            nothing to anyone.
+        """
         return {
             f"{name}/{statistic}": value
             for name, term in self.terms.items()

@@ -68,7 +68,7 @@ def _what_training_reads(
     credit: CreditSettings,
 ) -> list[tuple[Tensor, list[int]]]:
     """For each group the advantages of its policy examples, and the order in which its correct cold traces teach."""
-    RewardModel(terms).score(groups, progress, _random_distances)  # type: ignore[arg-type]
+    RewardModel(terms).assign(groups, progress, _random_distances)  # type: ignore[arg-type]
     read = []
     for group in groups:
         policy = [t.round == "cold" or credit.mode in POLICY_RESCUE_MODES for t in group]

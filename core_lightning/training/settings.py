@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core_lightning.objectives import Objective
-from core_lightning.objectives.advantages import GroupBy, coverage_weights, group_advantages, group_ids
+from core_lightning.objectives.advantages import GroupBy, coverage_weights, group_advantages, group_ids, no_signal
 from core_lightning.records import Group
 
 Shaping = Literal["added", "normalized"]
@@ -61,6 +61,21 @@ class AdvantageSettings:
 
         Exactly 0 for a trace without an opinion on its reward, and for groups whose rewards are all equal.
         """
+        return self._compared(groups)[0]
+
+    def assign(self, groups: Sequence[Group]) -> set[int]:
+        """Set every trace's advantage; returns the ids of traces that are left out of the loss."""
+        values, silent = self._compared(groups)
+        masked = set()
+        traces = [t for group in groups for t in group]
+        for trace, advantage, without in zip(traces, values.tolist(), silent.tolist(), strict=True):
+            trace.advantage = advantage
+            if (without and self.mask_no_signal) or (trace.truncated and self.mask_truncated):
+                masked.add(id(trace))
+        return masked
+
+    def _compared(self, groups: Sequence[Group]) -> tuple[Tensor, Tensor]:
+        """Advantages, and which traces have no signal, both ``Tensor[traces]``."""
         traces = [t for group in groups for t in group]
         rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
         shades = torch.tensor([t.shaping if self.shaping == "added" else 0.0 for t in traces], dtype=torch.float64)
@@ -69,7 +84,8 @@ class AdvantageSettings:
         plain = group_advantages(
             rewards - shades, ids, normalize_std=self.normalize_std is not False, std_floor=self.std_floor
         )
-        return (plain + group_advantages(shades, ids, normalize_std=False)) * coverage_weights(groups, self.coverage)
+        values = (plain + group_advantages(shades, ids, normalize_std=False)) * coverage_weights(groups, self.coverage)
+        return values, no_signal(rewards, ids)
 
     def of(self, objective: Objective) -> AdvantageSettings:
         """These settings with the objective's own where nothing was set.

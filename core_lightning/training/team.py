@@ -120,7 +120,7 @@ class Team:
         seed: Sequence[object],
         progress: float,
         cold: list[Group] | None = None,
-    ) -> tuple[list[Group], dict[str, float]]:
+    ) -> list[Group]:
         """Both rounds of every problem, with rewards.
 
         Args:
@@ -128,9 +128,6 @@ class Team:
             seed: Key of this step's randomness; each trace adds problem, peer, round and index.
             progress: Share of training done, for reward schedules.
             cold: The cold round, where it was sampled before.
-
-        Returns:
-            Scored groups and the reward terms' statistics.
         """
         groups = self.cold(problems, self.rounds.k, seed) if cold is None else cold
         distances = self._distances(groups)
@@ -140,7 +137,8 @@ class Team:
             rank_teachers(groups, self.peers, self.prompts, self.rounds, seed=seed, for_each=self._for_each("rescue"))
         if self.rounds.k_rescue:
             self._rescue(groups, seed)
-        return groups, self._score(groups, progress, distances)
+        self._score(groups, progress, distances)
+        return groups
 
     def cold(self, problems: Sequence[Problem], k: int, seed: Sequence[object]) -> list[Group]:
         """Only the cold round: what is evaluated."""
@@ -254,9 +252,9 @@ class Team:
 
         return StepDistances(groups, embed, self.distance)
 
-    def _score(self, groups: Sequence[Group], progress: float, distances: StepDistances | None) -> dict[str, float]:
+    def _score(self, groups: Sequence[Group], progress: float, distances: StepDistances | None) -> None:
         with self.watch("reward"):
-            return self.rewards.score(groups, progress, distances)
+            self.rewards.assign(groups, progress, distances)
 
     def _for_each(self, phase: str) -> Callable[[Callable[[Peer], Result], Sequence[Peer]], list[Result]]:
         def run(work: Callable[[Peer], Result], peers: Sequence[Peer]) -> list[Result]:

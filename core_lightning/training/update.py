@@ -46,6 +46,16 @@ class PeerBatch:
     def __bool__(self) -> bool:
         return bool(self.policy or self.imitation)
 
+    def sum_totals(self, over_ranks: Callable[..., list[float]]) -> None:
+        """Make the totals those of all processes, whose gradients are added up.
+
+        Args:
+            over_ranks: Sums numbers over all processes.
+        """
+        policy, imitation = self.policy_totals, self.imitation_totals
+        sums = over_ranks(policy.traces, policy.tokens, imitation.traces, imitation.tokens)
+        self.policy_totals, self.imitation_totals = Totals(*sums[:2]), Totals(*sums[2:])
+
 
 def freeze(
     peer: Peer, examples: Sequence[Example], *, need_old: bool, need_reference: bool, need_entropy: bool = False

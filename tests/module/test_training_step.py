@@ -264,7 +264,7 @@ def test_a_problems_traces_depend_on_nothing_beside_it(pair: dict[str, PeerConfi
         traces: dict = {}
         torch.manual_seed(len(sizes))  # nor on the global stream
         for size in sizes:
-            groups, _ = module.team.rollout(left[:size], (7, 0), 0.0)
+            groups = module.team.rollout(left[:size], (7, 0), 0.0)
             module.assign_advantages(groups)
             left = left[size:]
             traces |= written(groups)
@@ -283,8 +283,8 @@ def test_a_problems_traces_depend_on_nothing_beside_it(pair: dict[str, PeerConfi
 def test_epochs_differ_and_validation_repeats(pair: dict[str, PeerConfig]) -> None:
     module = build(pair, eval_samples=3)
     module.configure_model()
-    one, _ = module.team.rollout(problems(2), (7, 0), 0.0)
-    two, _ = module.team.rollout(problems(2), (7, 1), 0.0)
+    one = module.team.rollout(problems(2), (7, 0), 0.0)
+    two = module.team.rollout(problems(2), (7, 1), 0.0)
     assert written(one) != written(two)
     first, second = module.validation_step(problems(2), 0), module.test_step(problems(2), 5)
     assert written(first) == written(second)

@@ -41,13 +41,14 @@ def test_the_teacher_is_chosen_by_the_reward_of_the_cold_round() -> None:
         "b": ScriptedPeer("b", lambda q, hinted, s: DERIVATION if hinted else "#### 8"),
     }
     rounds = RoundSettings(k=2, teacher="total_reward")
-    (group,), terms = make_team(peers, rounds).rollout([problem()], (0,), 0.0)
+    team = make_team(peers, rounds)
+    (group,) = team.rollout([problem()], (0,), 0.0)
     rescue = group.of("b", "rescue")[0]
     assert rescue.hint is not None
     assert rescue.hint.teacher_index == 1
     assert rescue.correct
     assert all(t.reward == len(t.text) for t in group)  # rescue traces are scored too
-    assert terms["length/mean"] == pytest.approx(sum(len(t.text) for t in group) / 5)
+    assert team.rewards.statistics([group])["length/mean"] == pytest.approx(sum(len(t.text) for t in group) / 5)
 
 
 class Hinted:
@@ -67,7 +68,7 @@ class Hinted:
 def test_progressive_hints_grow_only_for_who_still_fails(word: str, progressive: bool, rescues: list[bool]) -> None:
     peers = {"a": ScriptedPeer("a", always(DERIVATION)), "b": ScriptedPeer("b", Hinted(word))}
     rounds = RoundSettings(k=1, progressive=progressive)
-    (group,), _ = make_team(peers, rounds).rollout([problem()], (0,), 0.0)
+    (group,) = make_team(peers, rounds).rollout([problem()], (0,), 0.0)
     own = group.of("b", "rescue")
     assert [t.correct for t in own] == rescues
     assert [t.index for t in own] == list(range(len(rescues)))
@@ -81,8 +82,10 @@ def test_progressive_hints_grow_only_for_who_still_fails(word: str, progressive:
 
 def test_an_empty_step_is_survived() -> None:
     peers = {"a": ScriptedPeer("a", always("#### 7")), "b": ScriptedPeer("b", always("#### 8"))}
-    groups, terms = make_team(peers, RoundSettings()).rollout([], (0,), 0.0)
+    team = make_team(peers, RoundSettings())
+    groups = team.rollout([], (0,), 0.0)
     assert groups == []
+    terms = team.rewards.statistics(groups)
     metrics = of_all_processes(step_metrics(groups, ["a", "b"], terms, {}, {}), CPU)
     assert metrics["train/traces"] == 0
     assert metrics["train/rescue_rate"] != metrics["train/rescue_rate"]  # NaN, not a made-up 0
@@ -94,7 +97,8 @@ def test_step_metrics_of_a_written_step() -> None:
         "b": ScriptedPeer("b", lambda q, hinted, s: (DERIVATION if "0 ?" in q else "#### 9") if hinted else "no ..."),
     }
     team = make_team(peers, RoundSettings(k=2))
-    groups, terms = team.rollout([problem(0), problem(1), problem(2, "8")], (0,), 0.0)
+    groups = team.rollout([problem(0), problem(1), problem(2, "8")], (0,), 0.0)
+    terms = team.rewards.statistics(groups)
     for group in groups[:1]:
         for t in group:
             t.advantage = 1.0
@@ -133,13 +137,13 @@ def test_rescues_are_counted_by_whether_they_are_faithful_and_the_hint_was_clean
         return "3 + 3 = 7\n#### 7" if "0 ?" in question else DERIVATION
 
     peers = {"a": ScriptedPeer("a", always(DERIVATION)), "b": ScriptedPeer("b", answer)}
-    groups, terms = make_team(peers, RoundSettings()).rollout([problem(i) for i in range(3)], (0,), 0.0)
+    groups = make_team(peers, RoundSettings()).rollout([problem(i) for i in range(3)], (0,), 0.0)
     wrong_step = groups[0].of("b", "rescue")[0]
     assert (wrong_step.correct, wrong_step.flaw) == (True, "false equation: 3 + 3 = 7")
     for t in groups[2].of("b", "rescue"):  # as if the gold value had been left in the hint
         assert t.hint is not None
         t.hint = replace(t.hint, leaks=True)
-    metrics = of_all_processes(step_metrics(groups, ["a", "b"], terms, {}, {}), CPU)
+    metrics = of_all_processes(step_metrics(groups, ["a", "b"], {}, {}, {}), CPU)
     expected = {
         "train/hints": 3, "train/rescues": 3, "train/faithful_rescues": 2,
         "train/clean_hints": 2, "train/clean_rescues": 2, "train/clean_faithful_rescues": 1,
