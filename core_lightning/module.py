@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 
@@ -29,42 +27,29 @@ from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.training.ahead import Ahead
-from core_lightning.training.checkpoint import load_adapters, restore_run, run_settings, run_state
+from core_lightning.training.checkpoint import restore_run, run_settings, run_state
 from core_lightning.training.checks import (
     check_counts,
     check_credit,
     check_lag,
     check_off_policy,
     check_team,
-    check_trainer,
     say_what_is_inert,
 )
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
 from core_lightning.training.lanes import Parallel
 from core_lightning.training.nonfinite import NonfiniteGuard
-from core_lightning.training.optimizer import group_settings, one_optimizer, put_settings
 from core_lightning.training.out_of_memory import freeze_within_memory
-from core_lightning.training.placement import placed
 from core_lightning.training.prediction import prediction, rescued_prediction
-from core_lightning.training.ranks import sum_gradients, sum_over_ranks
+from core_lightning.training.ranks import sum_gradients
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
-from core_lightning.training.step_metrics import of_all_processes, step_metrics
-from core_lightning.training.strategies import TeamStrategy
-from core_lightning.training.strategy_checks import check_loaded, check_strategy
-from core_lightning.training.team import Team, load_peers
+from core_lightning.training.step_metrics import StepRecord, of_all_processes, step_metrics
+from core_lightning.training.team import Team
+from core_lightning.training.team_module import TeamModule
 from core_lightning.training.update import PeerBatch
 
 
-@dataclass
-class StepRecord:
-    """What the last training step did, for callbacks."""
-
-    step: int = -1
-    groups: list[Group] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-class CollaborativeReasoningModule(LightningModule):
+class CollaborativeReasoningModule(TeamModule):
     """Language models that teach each other to reason, trained together (CORE, arXiv 2601.21600).
 
     A batch is a ``list[Problem]``. Subclasses change :attr:`min_peers` and :attr:`max_peers`, or the step's parts.
@@ -134,11 +119,9 @@ class CollaborativeReasoningModule(LightningModule):
         max_nonfinite: int = 3,
         answer_timeout: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        # Checkpoints hold adapters only; on_load_checkpoint checks that none is missing.
-        self.strict_loading = False
-        self.peer_configs = dict(peers)
+        seed = int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
+        schedule = schedule or ScheduleSettings()
+        super().__init__(peers, optimizer, schedule, updates_per_batch, share_base, parallel_peers, seed)
         self.rounds = rounds or RoundSettings()
         prompt = prompt or PromptSettings()
         self.prompt = prompt.dated()
@@ -150,21 +133,15 @@ class CollaborativeReasoningModule(LightningModule):
         longest = max((c.generation.max_new_tokens for c in self.peer_configs.values()), default=1)
         self.objective = (objective or GRPO()).completed(longest)
         self.advantage = (advantage or AdvantageSettings()).of(self.objective)
-        self.make_optimizer = optimizer
-        self.schedule = schedule or ScheduleSettings()
-        self.max_grad_norm = max_grad_norm
-        self.updates_per_batch = updates_per_batch
         self.rollout = rollout or RolloutSettings()
-        self.share_base = share_base
-        self.parallel_peers = parallel_peers
+        self.max_grad_norm = max_grad_norm
         self.eval_samples = eval_samples
         self.eval_greedy = eval_greedy
         self.eval_rescue = eval_rescue
         self.predict_rescue = False
-        self.seed = int(os.environ.get("PL_GLOBAL_SEED", "42")) if seed is None else seed
         self.max_nonfinite = max_nonfinite
         check_team(self.peer_configs, self.min_peers, self.max_peers, type(self).__name__)
-        check_counts({n: getattr(self, n) for n in ("updates_per_batch", "eval_samples", "max_nonfinite")})
+        check_counts(updates_per_batch=updates_per_batch, eval_samples=eval_samples, max_nonfinite=max_nonfinite)
         check_credit(self.credit, self.rounds, len(self.peer_configs))
         say_what_is_inert(self.rewards.terms, self.rounds, self.advantage, self.credit, len(self.peer_configs))
         check_off_policy(self.peer_configs, self.objective)
@@ -172,28 +149,20 @@ class CollaborativeReasoningModule(LightningModule):
         if max_grad_norm <= 0:
             raise ValueError(f"model.max_grad_norm is {max_grad_norm}; set it above 0")
         self.verifier = Verifier(answer_timeout)
-        self.peers = nn.ModuleDict()
         self.record = StepRecord()
-        self.batches_done = 0
         self.ahead = Ahead()
         self.nonfinite = NonfiniteGuard(max_nonfinite)
-        self._planned = math.inf
         self.rescue_rates = {name: RunningRate() for name in self.peer_configs}
 
     # --- set-up -------------------------------------------------------------------------------------------------------
 
     def configure_model(self) -> None:
-        """Load the peers on this process's device, once."""
+        """Load the peers on this process's device, once, and make a team of them."""
         if len(self.peers):
             return
-        strategy = self.trainer.strategy if self._trainer is not None else None
-        device = torch.device("cpu") if strategy is None else strategy.root_device
-        take = strategy.take if isinstance(strategy, TeamStrategy) else None
         if self.embedder is not None:
             self.embedder.prepare()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)  # adapter initialisation does not depend on what ran before
-            self.peers = load_peers(placed(self.peer_configs, strategy), device, self.share_base, take)
+        super().configure_model()
         for peer in self._peers.values():
             peer.end_at(self.prompt.next_question)
         self.team = Team(
@@ -208,57 +177,17 @@ class CollaborativeReasoningModule(LightningModule):
             self.credit,
         )
 
-    @property
-    def _peers(self) -> dict[str, Peer]:
-        return dict(self.peers.items())  # type: ignore[arg-type]
-
-    def setup(self, stage: str) -> None:
-        """Refuse trainer settings that cannot work with manual optimization of several adapters."""
-        if stage == "fit":
-            check_trainer(self.trainer, self.updates_per_batch)
-
-    def configure_callbacks(self) -> list[Callback]:
-        """The figures of an evaluation, for a Trainer that was given nothing to compute them.
-
-        Raises:
-            ValueError: The trainer's strategy is none that a team can be trained with. No other hook comes as early.
-        """
-        check_strategy(self.trainer, self.peer_configs, self.share_base, self.parallel_peers)
-        check_loaded(self.trainer, self._peers.values())
+    def configure_callbacks(self) -> Sequence[Callback]:
+        """The figures of an evaluation, for a Trainer that was given nothing to compute them."""
+        super().configure_callbacks()
         if find_callback(self.trainer, TeamPassAtKCallback) is not None:
             return []
         return [TeamPassAtKCallback(k=min(2, self.eval_samples), at_end=False)]
 
-    def configure_optimizers(self) -> Any:
-        """One optimizer with a parameter group per peer, so that ``global_step`` counts batches."""
-        optimizer = one_optimizer(self._peers.values(), self.make_optimizer)
-        self._optimizer_settings = group_settings(optimizer)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, self._planned))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
     def on_train_start(self) -> None:
-        """Fix the schedule's length, and let the optimizer's settings win over those a checkpoint brought back."""
-        # Not earlier: asking for the length sets up the loader, and then Lightning never restores its saved position.
-        self._planned = self.total_batches()
+        """Fix the schedule's length, and refuse a loader that cannot give what ``rollout`` needs of it."""
+        super().on_train_start()
         check_loader(self._loader, self.rollout)
-        optimizer: Any = self.optimizers()
-        scheduler: Any = self.lr_schedulers()
-        put_settings(self._optimizer_settings, optimizer, scheduler)
-
-    def total_batches(self) -> float:
-        """Training batches of the whole run, infinite when the trainer sets no end."""
-        batches = float(self.trainer.estimated_stepping_batches)  # max_steps, where that is less
-        by_limit = self.trainer.max_steps / self.updates_per_batch if self.trainer.max_steps > 0 else math.inf
-        return min(batches, by_limit)
-
-    @property
-    def _loader(self) -> Any:
-        return self.trainer.train_dataloader
-
-    @property
-    def progress(self) -> float:
-        """Share of training done, in [0, 1]; 0 when the run has no end."""
-        return min(1.0, self.batches_done / self._planned) if self._planned > 0 else 0.0
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
@@ -284,8 +213,8 @@ class CollaborativeReasoningModule(LightningModule):
         """The traces of a step: of its problems, and of further ones where too few of these have a signal."""
         sampled = self.draw(batch)
         if self.rollout.max_draws > 1:
-            loader, most = self._loader, self.rollout.max_draws
-            draw_until_enough(sampled, loader.further, self.draw, self.teaches, self._over_ranks, most)
+            further, most = self._loader.further, self.rollout.max_draws
+            draw_until_enough(sampled, further, self.draw, self.teaches, self._over_ranks, most)
         sampled.terms = self.rewards.statistics(sampled.groups, self.progress)
         return sampled
 
@@ -304,17 +233,6 @@ class CollaborativeReasoningModule(LightningModule):
             raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
         return Sampled(groups, groups, self.assign_advantages(groups), len(problems), len(problems) - len(fitting))
 
-    def begin_next(self, batch_idx: int) -> None:
-        """Begin the cold round of the next step, if there is one, with the weights as they are before this step's update."""
-        if self.batches_done + 1 < self._planned:
-            over = batch_idx + 1 >= self.trainer.num_training_batches
-            problems = [p for p in self._loader.peek(over) if self.fits(p)]
-            self.ahead.begin(self.team.begin_cold(problems, (self.seed, self.current_epoch + over)))
-
-    def teaches(self, group: Group, masked: set[int]) -> bool:
-        """Whether some peer learns from a problem, see ``rollout.max_draws``."""
-        return any(has_signal(self.examples(peer, [group], masked)) for peer in self._peers.values())
-
     def fits(self, problem: Problem) -> bool:
         """Whether every peer has room for the problem's plain prompt."""
         prompt = self.prompt.render(problem)
@@ -324,17 +242,16 @@ class CollaborativeReasoningModule(LightningModule):
         """Set every trace's advantage; returns the ids of traces that are left out of the loss."""
         return self.advantage.assign(groups)
 
-    def examples(self, peer: Peer, groups: Sequence[Group], masked: set[int]) -> list[Example]:
-        """What one peer is trained on."""
-        return assign_credit(
-            groups,
-            peer.name,
-            self.credit,
-            peer.encode_completion,
-            own_words=peer.in_own_words,
-            rescue_rate=self.rescue_rates[peer.name].value,
-            drop=lambda trace: id(trace) in masked,
-        )
+    def teaches(self, group: Group, masked: set[int]) -> bool:
+        """Whether some peer learns from a problem, see ``rollout.max_draws``."""
+        return any(has_signal(self.examples(peer, [group], masked)) for peer in self._peers.values())
+
+    def begin_next(self, batch_idx: int) -> None:
+        """Begin the cold round of the next step, if there is one, with the weights as they are before this step's update."""
+        if self.batches_done + 1 < self._planned:
+            over = batch_idx + 1 >= self.trainer.num_training_batches
+            problems = [p for p in self._loader.peek(over) if self.fits(p)]
+            self.ahead.begin(self.team.begin_cold(problems, (self.seed, self.current_epoch + over)))
 
     def _freeze(self, peer: Peer, sampled: Sampled, objective: Objective) -> PeerBatch:
         with self.team.watch("score", peer.name, peer.device):
@@ -348,13 +265,24 @@ class CollaborativeReasoningModule(LightningModule):
         batch.sum_totals(self._over_ranks)
         return batch
 
+    def examples(self, peer: Peer, groups: Sequence[Group], masked: set[int]) -> list[Example]:
+        """What one peer is trained on."""
+        return assign_credit(
+            groups,
+            peer.name,
+            self.credit,
+            peer.encode_completion,
+            own_words=peer.in_own_words,
+            rescue_rate=self.rescue_rates[peer.name].value,
+            drop=lambda trace: id(trace) in masked,
+        )
+
     def update(
         self, batches: Mapping[str, PeerBatch], groups: Sequence[Group], objective: Objective
     ) -> dict[str, dict[str, float]]:
         """One optimizer step of all peers. A peer whose loss or gradient is not finite does not move."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad(set_to_none=True)
-
         with self._unsynced():
             reports = self.team.learn(batches, objective, self.manual_backward)
         self.ahead.wait()
@@ -378,13 +306,20 @@ class CollaborativeReasoningModule(LightningModule):
         self.nonfinite.note(broken, groups, Path(self.trainer.default_root_dir) / "nonfinite" / name)
         return reports
 
-    def _unsynced(self) -> Any:
-        # Gradients are summed by hand, once a step, see sum_gradients.
-        strategy = self.trainer.strategy
-        return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
-
-    def _over_ranks(self, *values: float) -> list[float]:
-        return sum_over_ranks(values, self.trainer.strategy.root_device)
+    def _log_step(self, sampled: Sampled, updates: dict[str, dict[str, float]]) -> None:
+        groups, seconds, optimizer = sampled.groups, self.team.watch.take(), cast(Any, self.optimizers())
+        metrics = {
+            **step_metrics(groups, list(self.peer_configs), sampled.terms, updates, seconds),
+            **sampled.counts(),
+            "train/answer_timeouts": float(self.verifier.timeouts),
+            "train/nonfinite_steps": float(self.nonfinite.steps),
+            **{f"train/{group['name']}/lr": group["lr"] for group in optimizer.param_groups},
+        }
+        metrics = of_all_processes(metrics, self.trainer.strategy.root_device)
+        for name, rate in self.rescue_rates.items():
+            rate.add(metrics[f"train/{name}/rescues"], metrics[f"train/{name}/hints"], self.credit.adaptive_pairs)
+        self.record = StepRecord(self.batches_done - 1, groups, metrics)
+        self.log_dict(metrics, batch_size=max(len(groups), 1))
 
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
@@ -415,37 +350,7 @@ class CollaborativeReasoningModule(LightningModule):
 
         return [rescued_prediction(group, self.team.judge_again, rescue) for group in groups]
 
-    # --- logging ------------------------------------------------------------------------------------------------------
-
-    def _log_step(self, sampled: Sampled, updates: dict[str, dict[str, float]]) -> None:
-        groups, seconds, optimizer = sampled.groups, self.team.watch.take(), cast(Any, self.optimizers())
-        metrics = {
-            **step_metrics(groups, list(self.peer_configs), sampled.terms, updates, seconds),
-            **sampled.counts(),
-            "train/answer_timeouts": float(self.verifier.timeouts),
-            "train/nonfinite_steps": float(self.nonfinite.steps),
-            **{f"train/{group['name']}/lr": group["lr"] for group in optimizer.param_groups},
-        }
-        metrics = of_all_processes(metrics, self.trainer.strategy.root_device)
-        for name, rate in self.rescue_rates.items():
-            rate.add(metrics[f"train/{name}/rescues"], metrics[f"train/{name}/hints"], self.credit.adaptive_pairs)
-        self.record = StepRecord(self.batches_done - 1, groups, metrics)
-        self.log_dict(metrics, batch_size=max(len(groups), 1))
-
     # --- checkpoints --------------------------------------------------------------------------------------------------
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Adapters only: ``<peer>.<weight>``."""
-        return {
-            f"{name}.{weight}": value.detach()
-            for name, peer in self._peers.items()
-            for weight, value in peer.adapter_parameters().items()
-        }
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Load adapters; every weight must be there, and fit."""
-        load_adapters(self.state_dict(), state_dict)
-        return nn.modules.module._IncompatibleKeys([], [])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add counters, random states and settings."""

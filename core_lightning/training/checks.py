@@ -41,7 +41,7 @@ def check_team(peers: Mapping[str, PeerConfig], least: int, most: int | None, ki
     check_peers(peers)
 
 
-def check_counts(counts: Mapping[str, int]) -> None:
+def check_counts(**counts: int) -> None:
     """Refuse a setting of the module below 1.
 
     Args:

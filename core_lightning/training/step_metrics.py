@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -18,6 +18,15 @@ COUNTS = (
     *("hints", "rescues", "faithful_rescues", "clean_hints", "clean_rescues", "clean_faithful_rescues"),
     *("traces", "drawn_problems", "dropped_problems", "unused_problems", "answer_timeouts"),
 )
+
+
+@dataclass
+class StepRecord:
+    """What the last training step did, for callbacks."""
+
+    step: int = -1
+    groups: list[Group] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 def step_metrics(
