@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from core_lightning.peers.config import LoraSettings
-from core_lightning.peers.sources import PeerSourceError, check_pointer, first_line
+from core_lightning.peers.sources import PeerSourceError, check_pointer, first_line, readable
 
 #: Starts of an adapter that leave the base as it is. The others (PiSSA, OLoRA, ...) also change the base's own weights,
 #: so that what is saved fits no published base.
@@ -89,6 +89,19 @@ def add_adapter(
 
 
 # --- which layers -------------------------------------------------------------------------------------------------------
+
+
+def save_adapter(network: Any, name: str, folder: Path) -> None:
+    """Write a peer's adapter into a folder in PEFT format; ``PeftModel.from_pretrained(base, folder)`` reads it."""
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    adapter = adapter_name(name)
+    weights = get_peft_model_state_dict(network, adapter_name=adapter, save_embedding_layers=False)
+    save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors")
+    network.peft_config[adapter].save_pretrained(str(folder))
+    readable(folder, "adapter_config.json")
 
 
 def text_layers(network: Any) -> dict[str, nn.Module]:

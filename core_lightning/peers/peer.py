@@ -4,55 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core_lightning.peers.adapters import adapter_name, add_adapter, describe, reference_name
+from core_lightning.peers.adapters import adapter_name, add_adapter, describe, reference_name, save_adapter
 from core_lightning.peers.completion_texts import CompletionTexts
 from core_lightning.peers.compute.adapter_layers import merge_nodes
 from core_lightning.peers.compute.architecture import backbone_of, why_not
 from core_lightning.peers.compute.attention import leave_to_library
 from core_lightning.peers.compute.checkpointing import checkpoint_layers
-from core_lightning.peers.compute.head import LogitHead, half_head
+from core_lightning.peers.compute.head import LogitHead, half_head, is_head_of
 from core_lightning.peers.compute.paths import Paths
 from core_lightning.peers.compute.positions import fix_positions
-from core_lightning.peers.compute.prefill import Beginning, common_beginning, completion_hidden, padded_hidden
 from core_lightning.peers.compute.shortening import shortened
 from core_lightning.peers.compute.time_steps import limit_time_steps
 from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
-from core_lightning.peers.loading import (
-    PeerSourceError,
-    load_base,
-    load_tokenizer,
-    resolve,
-    stop_token_ids,
-)
+from core_lightning.peers.loading import PeerSourceError, load_base, load_tokenizer, resolve, stop_token_ids
 from core_lightning.peers.sampling.choice import make_engine
 from core_lightning.peers.sampling.drawing import NotFiniteError
 from core_lightning.peers.sampling.engine import Rig, SampledTokens
 from core_lightning.peers.sampling.rollout_weights import RolloutWeights
-from core_lightning.peers.scoring.packing import Sequenced, micro_batches
-from core_lightning.peers.scoring.token_logprobs import token_logprobs
-from core_lightning.peers.sources import first_line, hub_name, readable
+from core_lightning.peers.scoring import scorer
+from core_lightning.peers.scoring.packing import Sequenced
+from core_lightning.peers.scoring.scorer import Policy, Scored
+from core_lightning.peers.sources import hub_name
 from core_lightning.peers.turns import Shards
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rounds import Completion
-
-Policy = Literal["own", "reference"]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A completion under the prompt it is scored with."""
-
-    prompt_ids: list[int]
-    token_ids: list[int]
 
 
 class Peer(nn.Module):
@@ -105,11 +89,15 @@ class Peer(nn.Module):
         self.texts = CompletionTexts(self.tokenizer, self.encoder, self.stop_ids)
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
-        self._check_head()
+        with self.policy("reference"):
+            if not is_head_of(self.head, self.network, self.backbone, self.device):
+                raise PeerSourceError(
+                    f"peer {name!r}: {config.model} has an output layer this library does not know; please report it"
+                )
         self._synced: list[int] | None = None  # the state of the adapter that the engine has
-        self._beginning: Beginning | None = None
         self._halved = False
         self.shards: Shards | None = None  # set by who shards it
+        self.beginning: Any = None  # what has been read of all prompts, see reading
         self.paths = Paths.of(self.backbone)
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self.backbone, keep_half=half)
@@ -159,10 +147,6 @@ class Peer(nn.Module):
         what = f"{', '.join(kinds)} rotary positions are those of rows of {longest} tokens in the whole run"
         return [f"peer {self.name!r}: {what} (max_prompt_tokens + max_new_tokens)"] if kinds else []
 
-    def evaluate(self) -> None:
-        """Leave the mode in which the adapter drops out."""
-        self._set_mode(training=False)
-
     def run_plainly(self) -> None:
         """Run every layer as the library has it, from now on: no attention, adapter, norm or copy of weights of our own."""
         leave_to_library(self.network)
@@ -198,12 +182,13 @@ class Peer(nn.Module):
 
     @training_mode.setter
     def training_mode(self, training: bool) -> None:
-        self._set_mode(training)
-
-    def _set_mode(self, training: bool) -> None:
         # Set before every use and not restored after: layers may run again in the backward pass.
         for layer in self._modal:
             layer.training = training
+
+    def evaluate(self) -> None:
+        """Leave the mode in which the adapter drops out."""
+        self.training_mode = False
 
     # --- adapter ------------------------------------------------------------------------------------------------------
 
@@ -230,14 +215,7 @@ class Peer(nn.Module):
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter into a folder in PEFT format; ``PeftModel.from_pretrained(base, folder)`` reads it."""
-        from peft import get_peft_model_state_dict
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = get_peft_model_state_dict(self.network, adapter_name=self._adapter, save_embedding_layers=False)
-        save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors")
-        self.network.peft_config[self._adapter].save_pretrained(str(folder))
-        readable(folder, "adapter_config.json")
+        save_adapter(self.network, self.name, folder)
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer with its chat template beside the adapter, for those who load it elsewhere."""
@@ -287,10 +265,7 @@ class Peer(nn.Module):
         temperature: float | None = None,
         top_p: float | None = None,
     ) -> list[list[Completion]]:
-        """Completions of every prompt, one per seed, in one batched call.
-
-        As :meth:`begin`, waited for.
-        """
+        """Completions of every prompt, one per seed, in one batched call: as :meth:`begin`, waited for."""
         return self.begin(prompts, seeds, temperature=temperature, top_p=top_p)()
 
     def begin(
@@ -350,7 +325,8 @@ class Peer(nn.Module):
     def _wait(self, begun: Callable[[], list[list[SampledTokens]]]) -> list[list[SampledTokens]]:
         self.evaluate()
         try:
-            with self.policy(), self._whole(), self.sampling_weights():
+            sharded = self.shards if self.samples_itself else None
+            with self.policy(), sharded.whole() if sharded else nullcontext(), self.sampling_weights():
                 return begun()
         except NotFiniteError as error:
             broken = [n for n, p in self.adapter_parameters().items() if not bool(p.isfinite().all())]
@@ -360,9 +336,6 @@ class Peer(nn.Module):
                 "rate, or with another dtype"
             ) from error
 
-    def _whole(self) -> AbstractContextManager[None]:
-        return self.shards.whole() if self.shards is not None and self.samples_itself else nullcontext()
-
     def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
         """Run the network from copies of its weights, if the settings ask for that; without gradients."""
         return nullcontext() if self._copies is None else self._copies.running(self._adapter if adapter else None)
@@ -371,14 +344,7 @@ class Peer(nn.Module):
 
     def micro_batches(self, sequences: Sequence[Sequenced], given: int = 0) -> list[list[int]]:
         """Indices cut by the token budget, in the way that leaves least to compute; ``given`` tokens are run before."""
-        shared = self.paths.cached_scores and not self._at_once
-        return micro_batches(sequences, self.config.score_batch_tokens, self._window, shared=shared, given=given)
-
-    @property
-    def _at_once(self) -> bool:
-        # Gradient checkpointing recomputes layers, which a cache would be filled by twice. Of a sharded peer, every forward
-        # pass is followed by its backward pass.
-        return self.config.gradient_checkpointing or self.shards is not None
+        return scorer.micro_batches_of(self, sequences, given)
 
     def halve_micro_batches(self) -> bool:
         """Score half as many tokens at a time from here on, once; False where that was done before."""
@@ -390,28 +356,14 @@ class Peer(nn.Module):
 
     def common_beginning(self, sequences: Sequence[Sequenced]) -> list[int]:
         """First tokens of all prompts that :meth:`reading` can run once; empty where that does not pay."""
-        prompts = list({tuple(s.prompt_ids): s.prompt_ids for s in sequences}.values())
-        if not prompts or self._at_once or not self.paths.can_score_cached(prompts):
-            return []
-        return common_beginning(self.backbone, prompts, max(len(s.token_ids) for s in sequences), self.paths)
+        return scorer.common_beginning_of(self, sequences)
 
-    @contextmanager
-    def reading(self, beginning: Sequence[int]) -> Iterator[None]:
+    def reading(self, beginning: Sequence[int]) -> AbstractContextManager[None]:
         """Score with gradients the sequences of several batches, with what all their prompts begin with run once.
 
         Gradients reach the adapter in full only when the context is left.
         """
-        if not beginning:
-            yield
-            return
-        self._set_mode(training=True)
-        with self.policy("own"):
-            self._beginning = Beginning(self.backbone, beginning)
-        try:
-            yield
-            self._beginning.backward()
-        finally:
-            self._beginning = None
+        return scorer.reading(self, beginning)
 
     def logprobs(
         self,
@@ -433,70 +385,16 @@ class Peer(nn.Module):
             Log-probabilities and entropies, ``float32 Tensor[traces, tokens]`` with 0 behind the end of a completion,
             and the ``bool Tensor[traces, tokens]`` mask of completion tokens.
         """
-        prompts, completions = [s.prompt_ids for s in sequences], [s.token_ids for s in sequences]
-        training = torch.is_grad_enabled()
-        self._set_mode(training=training)
-        inputs = (self.backbone, prompts, completions, self.tokenizer.pad_token_id)
-        with self.policy(policy):
-            if training and self._at_once:
-                hidden, completion = padded_hidden(*inputs)
-            else:
-                read = self._beginning if training and policy == "own" else None
-                hidden, completion = completion_hidden(
-                    *inputs, read if read and read.starts(prompts) else None, self.paths
-                )
-        targets = torch.tensor([t for c in completions for t in c], device=self.device)
-        flat, flat_entropy = token_logprobs(
-            hidden[completion],
-            targets,
-            self.head,
-            self.config.generation.temperature if temperature is None else temperature,
-            entropy_grad=entropy_grad,
-        )
-        shape = flat.new_zeros(completion.shape)
-        return (
-            shape.masked_scatter(completion, flat),
-            shape.masked_scatter(completion, flat_entropy),
-            completion,
-        )
+        return scorer.logprobs(self, sequences, policy, entropy_grad=entropy_grad, temperature=temperature)
 
-    @torch.no_grad()
     def likelihoods(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> list[float]:
         """Mean log-probability per token of each completion under its prompt, in nats, at the sampling temperature."""
-        sequences = [Scored(p, c) for p, c in zip(prompts, completions, strict=True)]
-        means = [0.0] * len(sequences)
-        for indices in self.micro_batches(sequences):
-            logprobs, _, mask = self.logprobs([sequences[i] for i in indices])
-            for i, mean in zip(indices, (logprobs.sum(1) / mask.sum(1)).tolist(), strict=True):
-                means[i] = mean
-        return means
-
-    @property
-    def _window(self) -> int | None:
-        return getattr(self.backbone.config.get_text_config(), "sliding_window", None)
+        return scorer.likelihoods(self, prompts, completions)
 
     @property
     def backbone(self) -> Any:
         """The transformers model without its head, adapters on it."""
         return backbone_of(self.network.get_base_model())
 
-    @torch.no_grad()
-    def _check_head(self) -> None:
-        """Refuse a model whose logits are not head(last hidden state): its scores would be silently wrong."""
-        ids = torch.tensor([[1, 2, 3]], device=self.device) % self.head.weight.shape[0]
-        hidden: list[Tensor] = []  # of the backbone in the network's own pass: a second pass would take as long
-        seen = self.backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0]))
-        with seen, self.policy("reference"):
-            theirs = self.network(input_ids=ids).logits[0].float()
-        if not hidden:  # the network calls a part of the backbone, as OPT does
-            with self.policy("reference"):
-                hidden.append(self.backbone(input_ids=ids).last_hidden_state[0])
-        own = self.head.logits(hidden[0])
-        spread = theirs.std().clamp_min(1e-3)
-        if own.shape != theirs.shape or ((own - theirs).abs().max() / spread) > 0.05:
-            raise PeerSourceError(
-                f"peer {self.name!r}: {self.config.model} has an output layer this library does not know; please report it"
-            )
 
-
-__all__ = ["Peer", "PeerSourceError", "Policy", "Sequenced", "first_line"]
+__all__ = ["Peer", "PeerSourceError", "Policy", "Scored", "Sequenced"]

@@ -35,7 +35,7 @@ def peer_of(folder: Path, name: str) -> Peer:
 
 
 def expected(peer: Peer, rows: list[Scored]) -> list[torch.Tensor]:
-    peer._set_mode(training=False)
+    peer.evaluate()
     return [naive_logprobs(peer, row, TEMPERATURE)[0] for row in rows]
 
 
@@ -92,7 +92,7 @@ def test_family(tmp_path: Path, name: str) -> None:
 
 def check_rows(peer: Peer) -> None:
     """Rows are copied and leave; what a row becomes does not depend on which rows go on beside it."""
-    peer._set_mode(training=False)
+    peer.evaluate()
     backbone = peer.backbone
     prompts = UNEQUAL if peer.paths.padding != "nowhere" else [*ALIKE, [*BEGINNING, 40]]
     rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]

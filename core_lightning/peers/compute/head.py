@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -89,3 +90,24 @@ def half_head(head: LogitHead) -> LogitHead:
     if not has_half_kernel(head.weight):
         return head
     return _HalfHead(head.weight, head.bias, head.scale, head.softcap)
+
+
+@torch.no_grad()
+def is_head_of(head: LogitHead, network: Any, backbone: Any, device: torch.device) -> bool:
+    """Whether a model's logits are ``head(last hidden state)``; where they are not, scores would be silently wrong.
+
+    Args:
+        head: As it was read.
+        network: The whole model.
+        backbone: The same without its head.
+        device: Where it lies.
+    """
+    ids = torch.tensor([[1, 2, 3]], device=device) % head.weight.shape[0]
+    hidden: list[Tensor] = []  # of the backbone in the network's own pass: a second pass would take as long
+    with backbone.register_forward_hook(lambda _, __, output: hidden.append(output.last_hidden_state[0])):
+        theirs = network(input_ids=ids).logits[0].float()
+    if not hidden:  # the network calls a part of the backbone, as OPT does
+        hidden.append(backbone(input_ids=ids).last_hidden_state[0])
+    own = head.logits(hidden[0])
+    spread = theirs.std().clamp_min(1e-3)
+    return own.shape == theirs.shape and not bool((own - theirs).abs().max() / spread > 0.05)
