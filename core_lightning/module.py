@@ -22,7 +22,7 @@ from core_lightning.peers.peer import Peer
 from core_lightning.peers.sampling.drawing import NotFiniteError
 from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.rewards import RescueBonus, default_terms
 
 _RESCUE = ("students", "hint_probability", "hint_form", "hint_fraction", "hint_think", "progressive")

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from core_lightning.cli.prompt_check import Reader, check_room
 from core_lightning.peers.config import PeerConfig
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Problem
 from core_lightning.report.visible import visible
 

@@ -36,7 +36,7 @@ from core_lightning.peers.scoring.scorer import Policy, Scored
 from core_lightning.peers.sources import hub_name
 from core_lightning.peers.turns import Shards
 from core_lightning.protocol.prompts import Prompt
-from core_lightning.protocol.rounds import Completion
+from core_lightning.protocol.rollout_peer import Completion
 
 
 class Peer(nn.Module):

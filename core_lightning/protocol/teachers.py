@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from core_lightning.answers import extract_answer, false_equations, remove_answer, strip_think
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import RolloutPeer, RoundSettings, in_turn, trace_seed
+from core_lightning.protocol.rollout_peer import RolloutPeer, in_turn, trace_seed
+from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Group, Trace
 
 _RESULT = re.compile(r"=\s*\$?\s*(-?\d[\d,]*(?:\.\d+)?)")

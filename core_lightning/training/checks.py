@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from core_lightning.objectives import Objective
 from core_lightning.peers.config import PeerConfig
 from core_lightning.protocol.credit import RESCUE_MODES, CreditSettings
-from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.rewards import WeightedTerm
 from core_lightning.training.inert_terms import inert_terms
 from core_lightning.training.peer_checks import check_peers

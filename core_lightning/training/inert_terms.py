@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from core_lightning.protocol.credit import POLICY_RESCUE_MODES, CreditSettings
-from core_lightning.protocol.rounds import RoundSettings
+from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.protocol.teachers import known_reward
 from core_lightning.records import Group, Hint, Problem, Trace
 from core_lightning.rewards import RewardModel, WeightedTerm

@@ -18,14 +18,8 @@ from core_lightning.peers.self_test import load_peer
 from core_lightning.peers.sources import PeerSourceError
 from core_lightning.protocol.credit import TEACHER_MODES, CreditSettings
 from core_lightning.protocol.prompts import PromptSettings
-from core_lightning.protocol.rounds import (
-    RoundSettings,
-    begin_cold_round,
-    cold_round,
-    greedy_round,
-    plan_rescues,
-    rescue_round,
-)
+from core_lightning.protocol.round_settings import RoundSettings
+from core_lightning.protocol.rounds import begin_cold_round, cold_round, greedy_round, plan_rescues, rescue_round
 from core_lightning.protocol.teachers import rank_teachers
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, RewardModel, StepDistances
