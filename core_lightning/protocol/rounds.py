@@ -35,14 +35,10 @@ def cold_round(
     """Every peer samples ``k`` traces of every problem from the plain prompt, in one batched call per peer."""
     groups = [Group(p) for p in problems]
 
-    def sample(peer: RolloutPeer) -> list[list[Trace]]:
-        encoded = [peer.encode(prompts.render(p)) for p in problems]
-        return _sample(peer, "cold", problems, encoded, [None] * len(problems), k, seed)
+    def sample(peer: RolloutPeer) -> list[Added]:
+        return _sample(peer, "cold", _plain_attempts(peer, groups, prompts), k, seed)
 
-    for traces in for_each(sample, list(peers.values())):
-        for group, own in zip(groups, traces, strict=True):
-            group.add(own)
-    _judge(groups, "cold", verify)
+    _join(groups, "cold", for_each(sample, list(peers.values())), verify)
     return groups
 
 
@@ -55,23 +51,19 @@ def begin_cold_round(
     seed: Sequence[object],
 ) -> Callable[[Verify, Callable[..., list]], list[Group]]:
     """Begin a cold round: what is returned, ``finish(verify, for_each)``, waits for its traces and judges them."""
-    first = [0] * len(problems)
+    groups = [Group(p) for p in problems]
     begun = {}
     for name, peer in peers.items():
-        encoded = [peer.encode(prompts.render(p)) for p in problems]
-        begun[name] = encoded, peer.begin(encoded, _seeds(peer, "cold", problems, k, seed, first))
+        attempts = _plain_attempts(peer, groups, prompts)
+        seeds = [a.seeds(peer.name, "cold", k, seed) for a in attempts]
+        begun[name] = attempts, peer.begin([a.prompt_ids for a in attempts], seeds)
 
     def finish(verify: Verify, for_each: Callable[..., list]) -> list[Group]:
-        groups = [Group(p) for p in problems]
+        def wait(peer: RolloutPeer) -> list[Added]:
+            attempts, completions = begun[peer.name]
+            return _added(peer, "cold", attempts, completions())
 
-        def wait(peer: RolloutPeer) -> list[list[Trace]]:
-            encoded, completions = begun[peer.name]
-            return _traces(peer, "cold", encoded, [None] * len(problems), completions(), first, None)
-
-        for traces in for_each(wait, list(peers.values())):
-            for group, own in zip(groups, traces, strict=True):
-                group.add(own)
-        _judge(groups, "cold", verify)
+        _join(groups, "cold", for_each(wait, list(peers.values())), verify)
         return groups
 
     return finish
@@ -91,17 +83,12 @@ def greedy_round(
     for_each: Callable[..., list] = in_turn,
 ) -> None:
     """Every peer adds one trace of its likeliest tokens to every group, from the plain prompt; for evaluation only."""
-    problems = [g.problem for g in groups]
 
-    def sample(peer: RolloutPeer) -> list[list[Trace]]:
-        encoded = [peer.encode(prompts.render(p)) for p in problems]
-        hints = [None] * len(problems)
-        return _sample(peer, "greedy", problems, encoded, hints, 1, seed, temperature=GREEDY, top_p=1.0)
+    def sample(peer: RolloutPeer) -> list[Added]:
+        attempts = _plain_attempts(peer, groups, prompts)
+        return _sample(peer, "greedy", attempts, 1, seed, temperature=GREEDY, top_p=1.0)
 
-    for traces in for_each(sample, list(peers.values())):
-        for group, own in zip(groups, traces, strict=True):
-            group.add(own)
-    _judge(groups, "greedy", verify)
+    _join(groups, "greedy", for_each(sample, list(peers.values())), verify)
 
 
 @dataclass(frozen=True)
@@ -186,89 +173,97 @@ def rescue_round(
         faithful: What makes a correct rescue faithful; unset, the defaults.
         for_each: Applies the work to every peer.
     """
-    by_student = {name: [r for r in plan if r.student == name] for name in peers}
-    busy = [peers[name] for name, rescues in by_student.items() if rescues]
 
-    def sample(peer: RolloutPeer) -> list[list[Trace]]:
-        rescues = by_student[peer.name]
-        problems = [r.group.problem for r in rescues]
-        hints = [r.hint for r in rescues]
-        encoded = [peer.encode(prompts.render(p, h.text if h else None)) for p, h in zip(problems, hints, strict=True)]
-        offsets = [len(r.group.of(peer.name, "rescue")) for r in rescues]
+    def sample(peer: RolloutPeer) -> list[Added]:
+        attempts = []
+        for rescue in plan:
+            if rescue.student == peer.name:
+                group, hint = rescue.group, rescue.hint
+                prompt_ids = peer.encode(prompts.render(group.problem, hint.text if hint else None))
+                attempts.append(_Attempt(group, prompt_ids, hint, len(group.of(peer.name, "rescue"))))
         heat = {"temperature": settings.rescue_temperature, "top_p": settings.rescue_top_p}
-        return _sample(peer, "rescue", problems, encoded, hints, settings.k_rescue, seed, offsets, **heat)
+        return _sample(peer, "rescue", attempts, settings.k_rescue, seed, **heat)
 
-    for peer, traces in zip(busy, for_each(sample, busy), strict=True):
-        for rescue, own in zip(by_student[peer.name], traces, strict=True):
-            rescue.group.add(own)
-    _judge([r.group for r in plan], "rescue", verify)
-    mark_flaws([r.group for r in plan], faithful or FaithfulSettings())
+    students = {r.student for r in plan}
+    groups = list({id(r.group): r.group for r in plan}.values())  # one may have several students
+    _join(groups, "rescue", for_each(sample, [p for name, p in peers.items() if name in students]), verify)
+    mark_flaws(groups, faithful or FaithfulSettings())
+
+
+#: A group, and the traces of one peer that are to be added to it.
+Added = tuple[Group, list[Trace]]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A prompt from which a peer samples traces of one round for a group."""
+
+    group: Group
+    prompt_ids: list[int]
+    hint: Hint | None = None
+    first: int = 0
+    """How many traces of the same peer and round the group has already."""
+
+    def seeds(self, peer: str, round: Round, k: int, seed: Sequence[object]) -> list[int]:
+        """One for each trace."""
+        return [trace_seed(*seed, self.group.problem.id, peer, round, self.first + i) for i in range(k)]
+
+
+def _plain_attempts(peer: RolloutPeer, groups: Sequence[Group], prompts: PromptSettings) -> list[_Attempt]:
+    return [_Attempt(group, peer.encode(prompts.render(group.problem))) for group in groups]
 
 
 def _sample(
     peer: RolloutPeer,
     round: Round,
-    problems: Sequence[Problem],
-    encoded: Sequence[list[int]],
-    hints: Sequence[Hint | None],
+    attempts: Sequence[_Attempt],
     k: int,
     seed: Sequence[object],
-    offsets: Sequence[int] | None = None,
     temperature: float | None = None,
     top_p: float | None = None,
-) -> list[list[Trace]]:
-    first = offsets or [0] * len(problems)
-    seeds = _seeds(peer, round, problems, k, seed, first)
-    sampled = peer.sample(encoded, seeds, temperature=temperature, top_p=top_p)
-    return _traces(peer, round, encoded, hints, sampled, first, temperature)
+) -> list[Added]:
+    seeds = [a.seeds(peer.name, round, k, seed) for a in attempts]
+    sampled = peer.sample([a.prompt_ids for a in attempts], seeds, temperature=temperature, top_p=top_p)
+    return _added(peer, round, attempts, sampled, temperature)
 
 
-def _seeds(
+def _added(
     peer: RolloutPeer,
     round: Round,
-    problems: Sequence[Problem],
-    k: int,
-    seed: Sequence[object],
-    first: Sequence[int],
-) -> list[list[int]]:
-    return [
-        [trace_seed(*seed, p.id, peer.name, round, i) for i in range(start, start + k)]
-        for p, start in zip(problems, first, strict=True)
-    ]
-
-
-def _traces(
-    peer: RolloutPeer,
-    round: Round,
-    encoded: Sequence[list[int]],
-    hints: Sequence[Hint | None],
+    attempts: Sequence[_Attempt],
     sampled: Sequence[Sequence[Completion]],
-    first: Sequence[int],
-    temperature: float | None,
-) -> list[list[Trace]]:
+    temperature: float | None = None,
+) -> list[Added]:
+    """Completions as traces."""
     return [
-        [
-            Trace(
-                peer=peer.name,
-                round=round,
-                index=start + i,
-                prompt_ids=prompt,
-                token_ids=c.token_ids,
-                text=c.text,
-                truncated=c.truncated,
-                hint=hint,
-                sampled_logprobs=c.logprobs,
-                temperature=temperature,
-            )
-            for i, c in enumerate(completions)
-        ]
-        for prompt, hint, completions, start in zip(encoded, hints, sampled, first, strict=True)
+        (
+            attempt.group,
+            [
+                Trace(
+                    peer=peer.name,
+                    round=round,
+                    index=attempt.first + i,
+                    prompt_ids=attempt.prompt_ids,
+                    token_ids=c.token_ids,
+                    text=c.text,
+                    truncated=c.truncated,
+                    hint=attempt.hint,
+                    sampled_logprobs=c.logprobs,
+                    temperature=temperature,
+                )
+                for i, c in enumerate(completions)
+            ],
+        )
+        for attempt, completions in zip(attempts, sampled, strict=True)
     ]
 
 
-def _judge(groups: Sequence[Group], round: Round, verify: Verify) -> None:
-    """Extract and check the answers of one round in one call."""
-    pairs = [(t, g.problem) for g in {id(g): g for g in groups}.values() for t in g.of(round=round)]
+def _join(groups: Sequence[Group], round: Round, added: Sequence[Sequence[Added]], verify: Verify) -> None:
+    """Add the traces of all peers, one peer after the other, and judge those of the round in one call."""
+    for own in added:
+        for group, traces in own:
+            group.add(traces)
+    pairs = [(t, g.problem) for g in groups for t in g.of(round=round)]
     verdicts = verify([t.text for t, _ in pairs], [p for _, p in pairs])
     for (trace, _), (answer, correct) in zip(pairs, verdicts, strict=True):
         trace.answer, trace.correct = answer, correct
