@@ -109,6 +109,20 @@ def test_every_file_of_the_project_that_a_page_names_is_there(page: Path) -> Non
         ), path
 
 
+def test_every_stop_of_a_problems_way_is_defined_in_its_file() -> None:
+    page = (ROOT / "docs/concepts.md").read_text(encoding="utf-8").split("## One problem's way")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("|")][2:]
+    assert len(rows) > 15
+    for stop, _, files, names in rows:
+        paths = [next(p for p in (ROOT / f, ROOT / "core_lightning" / f) if p.exists()) for f in re.findall(r"`([^`]+)`", files)]
+        sources = [path.read_text(encoding="utf-8") for path in paths]
+        defined = [set(re.findall(r"^ *(?:def|class) (\w+)", source, re.MULTILINE)) for source in sources]
+        named = re.findall(r"`([^`]+)`", names)
+        assert named, stop
+        assert set(named) <= set().union(*defined), stop
+        assert all(own & set(named) for own in defined), f"{stop}: a file without a name"
+
+
 def test_what_was_decided_is_the_default() -> None:
     """Every `group.setting: value` in the column of our decisions, beside the settings themselves."""
     groups = {"rounds": RoundSettings(), "credit": CreditSettings(), "advantage": AdvantageSettings(), "": Correctness()}
