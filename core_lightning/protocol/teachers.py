@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from core_lightning.answers import extract_answer, false_equations, remove_answer, strip_think
-from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rollout_peer import RolloutPeer, in_turn, trace_seed
 from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Group, Trace
@@ -23,7 +22,6 @@ _RESULT = re.compile(r"=\s*\$?\s*(-?\d[\d,]*(?:\.\d+)?)")
 def rank_teachers(
     groups: Sequence[Group],
     peers: Mapping[str, RolloutPeer],
-    prompts: PromptSettings,
     settings: RoundSettings,
     *,
     seed: Sequence[object],
@@ -37,7 +35,6 @@ def rank_teachers(
     Args:
         groups: After the cold round; ``trace.reward`` is set if the policy reads it.
         peers: The team.
-        prompts: Templates: a student's likelihood is that under its plain prompt.
         settings: Who is a student, and who teaches.
         seed: Key of this step's randomness (``round_robin``).
         for_each: Applies the work to every peer; a student may have to score traces.

@@ -54,9 +54,7 @@ def accumulate_within_memory(
     def again() -> dict[str, float]:
         for parameter in peer.adapter_parameters().values():
             parameter.grad = None
-        halved = dataclasses.replace(
-            batch, policy=halves(batch.policy), imitation=halves(batch.imitation), beginning=batch.beginning
-        )
+        halved = dataclasses.replace(batch, policy=halves(batch.policy), imitation=halves(batch.imitation))
         return accumulate(peer, halved, objective, credit, backward)
 
     return _twice(peer, lambda: accumulate(peer, batch, objective, credit, backward), again)

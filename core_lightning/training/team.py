@@ -128,7 +128,7 @@ class Team:
         if self.rounds.k_rescue or self.credit.mode in TEACHER_MODES:
             if self.rounds.teacher in ("total_reward", "correctness"):
                 self._score(groups, progress, distances)
-            rank_teachers(groups, self.peers, self.prompts, self.rounds, seed=seed, for_each=self._for_each("rescue"))
+            rank_teachers(groups, self.peers, self.rounds, seed=seed, for_each=self._for_each("rescue"))
         if self.rounds.k_rescue:
             self._rescue(groups, seed)
         self._score(groups, progress, distances)
@@ -195,7 +195,7 @@ class Team:
         """
         settings = replace(self.rounds, k_rescue=max(1, self.rounds.k_rescue), students="failed", hint_probability=1.0)
         first = [Group(g.problem, [t for t in g.of(round="cold") if t.index < k]) for g in groups]
-        rank_teachers(first, self.peers, self.prompts, settings, seed=seed, for_each=self._for_each("rescue"))
+        rank_teachers(first, self.peers, settings, seed=seed, for_each=self._for_each("rescue"))
         self._rescue(first, seed, settings)
         for group, part in zip(groups, first, strict=True):
             group.add(part.of(round="rescue"))

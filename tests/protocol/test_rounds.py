@@ -38,7 +38,7 @@ def both_rounds(
 
 
 def planned(groups: list[Group], peers: dict[str, ScriptedPeer], settings: RoundSettings, seed: object = 0) -> list[Rescue]:
-    rank_teachers(groups, peers, PROMPTS, settings, seed=(seed,))
+    rank_teachers(groups, peers, settings, seed=(seed,))
     return plan_rescues(groups, peers, PROMPTS, settings, seed=(seed,))
 
 

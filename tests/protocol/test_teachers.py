@@ -22,7 +22,7 @@ def trace(peer: str, index: int = 0, text: str = RIGHT, *, correct: bool = True,
 def ranked(traces: list[Trace], policy: str, seed: object = 0, **options: object) -> list[tuple[str, int]]:
     student = options.pop("student", None) or ScriptedPeer("a", always(""))
     group = Group(problem(), [trace("a", correct=False), *traces])
-    rank_teachers([group], {"a": student}, PROMPTS, RoundSettings(teacher=policy, **options), seed=(seed,))  # type: ignore[arg-type, dict-item]
+    rank_teachers([group], {"a": student}, RoundSettings(teacher=policy, **options), seed=(seed,))  # type: ignore[arg-type, dict-item]
     return [(t.peer, t.index) for t in group.teachers.get("a", [])]
 
 
@@ -119,12 +119,12 @@ def test_who_gives_the_hint_is_who_is_imitated() -> None:
         group = Group(problem(), [trace("a", correct=False), bare, worked])
         peers = {"a": ScriptedPeer("a", always(""))}
         settings = RoundSettings(teacher=policy)  # type: ignore[arg-type]
-        rank_teachers([group], peers, PROMPTS, settings, seed=(0,))
+        rank_teachers([group], peers, settings, seed=(0,))
         (rescue,) = plan_rescues([group], peers, PROMPTS, settings, seed=(0,))
         assert rescue.hint is not None
         assert (rescue.hint.teacher, rescue.hint.teacher_index) == ("b", 1)
         assert group.teachers["a"] == [worked, bare]
     group = Group(problem(), [trace("a", correct=False), bare])
-    rank_teachers([group], peers, PROMPTS, settings, seed=(0,))
+    rank_teachers([group], peers, settings, seed=(0,))
     assert plan_rescues([group], peers, PROMPTS, settings, seed=(0,)) == []
     assert group.teachers["a"] == [bare]  # nothing to show as a hint, but a right answer to imitate

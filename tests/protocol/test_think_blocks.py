@@ -25,7 +25,7 @@ def test_think_blocks_from_sampling_to_training(hint_think: bool, mode: CreditMo
     }
     settings = RoundSettings(k=1, hint_think=hint_think)
     groups = cold_round([problem()], peers, PROMPTS, verify, k=1, seed=(0,))
-    rank_teachers(groups, peers, PROMPTS, settings, seed=(0,))
+    rank_teachers(groups, peers, settings, seed=(0,))
     plan = plan_rescues(groups, peers, PROMPTS, settings, seed=(0,))
     rescue_round(plan, peers, PROMPTS, verify, settings, seed=(0,))
     (group,) = groups
