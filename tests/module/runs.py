@@ -138,6 +138,7 @@ class Diary(Callback):
         self.traces: list[dict] = []
         self.metrics: list[dict[str, float]] = []
         self.order: list[list[str]] = []
+        self.rates: list[dict[str, float]] = []  # running rescue rates
         self.save_after, self.path = save_after, path
         self.empty = 0  # passes of sharded peers for the sake of another process
 
@@ -149,6 +150,7 @@ class Diary(Callback):
         self.traces.append(written(pl_module.record.groups))
         self.metrics.append(pl_module.record.metrics)
         self.order.append([p.id for p in batch])
+        self.rates.append({name: rate.value for name, rate in pl_module.rescue_rates.items()})
         self.empty = getattr(getattr(trainer.strategy, "turns", None), "empty", 0)
         if len(self.weights) == self.save_after:
             trainer.save_checkpoint(self.path)

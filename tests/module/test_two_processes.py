@@ -108,6 +108,9 @@ def test_two_processes_equal_one(two: Two, llama_folder: Path, neox_folder: Path
                 assert first[f"train/{name}/{kind}"] == pytest.approx(expected, rel=1e-3, abs=1e-5)
         for kind in ("traces", "hints", "rescues", "a/hints", "b/hints", "a/rescues", "b/rescues", "rescue_rate"):
             assert first[f"train/{kind}"] == pytest.approx(metrics[f"train/{kind}"], nan_ok=True)
+        # The running rates, which adaptive credit looks at, are those of all processes.
+        assert ranks[0]["rates"][step] == ranks[1]["rates"][step]
+        assert ranks[0]["rates"][step] == pytest.approx(one.rates[step])
     assert sum(m["train/hints"] for m in one.metrics) > 0
 
     # Further problems are dealt out as well, and what decides on them is counted over both.

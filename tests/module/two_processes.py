@@ -122,6 +122,7 @@ if __name__ == "__main__":
             "weights": diary.weights,
             "order": diary.order,
             "metrics": diary.metrics,
+            "rates": diary.rates,
             "sharded": sharded.weights,
             "empty": sharded.empty,
             "parts": parts,
