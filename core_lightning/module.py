@@ -28,14 +28,7 @@ from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, 
 from core_lightning.rewards.embedder import Embedder
 from core_lightning.training.ahead import Ahead
 from core_lightning.training.checkpoint import restore_run, run_settings, run_state
-from core_lightning.training.checks import (
-    check_counts,
-    check_credit,
-    check_lag,
-    check_off_policy,
-    check_team,
-    say_what_is_inert,
-)
+from core_lightning.training.checks import check_counts, check_team, check_together
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
 from core_lightning.training.lanes import Parallel
 from core_lightning.training.nonfinite import NonfiniteGuard
@@ -142,10 +135,15 @@ class CollaborativeReasoningModule(TeamModule):
         self.max_nonfinite = max_nonfinite
         check_team(self.peer_configs, self.min_peers, self.max_peers, type(self).__name__)
         check_counts(updates_per_batch=updates_per_batch, eval_samples=eval_samples, max_nonfinite=max_nonfinite)
-        check_credit(self.credit, self.rounds, len(self.peer_configs))
-        say_what_is_inert(self.rewards.terms, self.rounds, self.advantage, self.credit, len(self.peer_configs))
-        check_off_policy(self.peer_configs, self.objective)
-        check_lag(self.peer_configs, self.rollout, self.objective)
+        check_together(
+            self.peer_configs,
+            self.rounds,
+            self.rewards.terms,
+            self.advantage,
+            self.credit,
+            self.objective,
+            self.rollout,
+        )
         if max_grad_norm <= 0:
             raise ValueError(f"model.max_grad_norm is {max_grad_norm}; set it above 0")
         self.verifier = Verifier(answer_timeout)

@@ -55,6 +55,26 @@ def check_counts(**counts: int) -> None:
             raise ValueError(f"model.{name} is {value}; set it to 1 or more")
 
 
+def check_together(
+    peers: Mapping[str, PeerConfig],
+    rounds: RoundSettings,
+    terms: Mapping[str, WeightedTerm],
+    advantage: AdvantageSettings,
+    credit: CreditSettings,
+    objective: Objective,
+    rollout: RolloutSettings,
+) -> None:
+    """Refuse settings that do not go together, and say which change nothing beside the others.
+
+    Raises:
+        ValueError: Names the settings and the mend.
+    """
+    check_credit(credit, rounds, len(peers))
+    say_what_is_inert(terms, rounds, advantage, credit, len(peers))
+    check_off_policy(peers, objective)
+    check_lag(peers, rollout, objective)
+
+
 def check_credit(credit: CreditSettings, rounds: RoundSettings, peers: int) -> None:
     """Refuse credit for rescues that are never sampled, and say when sampled rescues teach nothing.
 
