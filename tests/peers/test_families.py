@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import families
 import tiny
@@ -69,6 +70,8 @@ def under(prompts: list[list[int]], completions: list[list[int]]) -> list[Scored
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_family(tmp_path: Path, name: str) -> None:
+    if name == "recurrent_gemma" and transformers.__version__.startswith("5.19."):
+        pytest.skip("it is another model in that release, and the self-test refuses it")
     peer = peer_of(tmp_path, name)
     check_rows(peer)
     for prompts, k in ((UNEQUAL, 2), (ALIKE, 1), (MIXED, 1)):
@@ -131,7 +134,7 @@ def test_states_are_selected_with_keys_and_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "shape", "said"),
     [
-        ("mamba", {"state_size": 8}, "state space layers alone"),
+        ("mamba", {"state_size": 8}, "state space layers alone|takes no key-value cache"),  # by the release of transformers
         ("rwkv", {"attention_hidden_size": 32}, "takes no key-value cache"),
     ],
 )

@@ -223,6 +223,8 @@ def can_make_room(cache: Any, tokens: int) -> bool:
 
 
 def _takes(layer: Any, tokens: int) -> bool:
+    if getattr(layer, "keys", None) is None:  # a layer that keeps none, in a cache that has a place for it
+        return False
     if type(layer) is DynamicSlidingWindowLayer:
         return layer.get_seq_length() + tokens <= layer.sliding_window
     return type(layer) is DynamicLayer
