@@ -16,6 +16,7 @@ SEEDS = {
     "phrases in a row": ("answer: " * 60 + "7", "7"),
     "marks and phrases in turn": ("#### the answer is " * 30 + "7", "7"),
     "what may be left out, over and over": ("#" + r"\cdot" * 40 + " so", "#" + r"\cdot" * 9 + "y"),
+    "a number of 30,000 digits": ("9" * 30_000, "½"),
     "opening marks of nothing": (r"\left" * 40 + " so x", r"\left" * 10 + "y"),
 }
 
