@@ -127,6 +127,7 @@ class AdapterCheckpoint(Checkpoint):
         Lightning closes the epoch also where ``max_steps`` ended it half-way; a longer run then goes on with the problems
         that were left, so the position after the last step is saved.
         """
+        self.ended = True  # the evaluation at the end, if there is one, came before this
         halfway = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         # last.ckpt comes last: a run that is killed before it makes its last steps, and all of this, again.
         with self._at_boundary(halfway and self._boundary is not None):
@@ -136,7 +137,6 @@ class AdapterCheckpoint(Checkpoint):
                 self._save(trainer, f"step-{pl_module.batches_done}.ckpt")
                 self._prune(trainer)
             self._save_adapters(trainer, pl_module)
-            self.ended = True
             self._save(trainer, "last.ckpt")
         self._pending = False
 

@@ -155,6 +155,11 @@ def test_the_end_of_a_run_is_evaluated_and_no_part_of_a_longer_one(
     assert torch.load(tmp_path / "checkpoints/best.ckpt", weights_only=True)["batches_done"] == step
     (kept,) = (c for c in saved["callbacks"].values() if "best_score" in c)
     assert kept["best_score"] == pytest.approx(best["values"]["team_pass_at_2"]["value"])
+    (tmp_path / "report.html").touch()
+    for name in ("last", "best"):  # neither was stopped in its last evaluation
+        found = torch.load(tmp_path / f"checkpoints/{name}.ckpt", weights_only=True)
+        with pytest.raises(ValueError, match=rf"^the run is complete at step {step}; raise trainer\.max_steps, which is {step}, to go on$"):
+            check_unfinished(found, SimpleNamespace(max_steps=step, max_epochs=-1, default_root_dir=tmp_path))
     resumed = Run(tmp_path, ckpt=tmp_path / "checkpoints/last.ckpt")
     assert [e["step"] for e in resumed.passes.history] == [0, 3, 6, 9, 12]
     assert resumed.state() == whole[1].state()
