@@ -46,16 +46,6 @@ class RolloutPeer(Protocol):
     def likelihoods(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> list[float]:
         """Mean log-probability per token of each completion under its prompt, in nats."""
 
-    def sample(
-        self,
-        prompts: Sequence[list[int]],
-        seeds: Sequence[Sequence[int]],
-        *,
-        temperature: float | None = None,
-        top_p: float | None = None,
-    ) -> list[list[Completion]]:
-        """Completions of every prompt, one per seed; temperature and nucleus are the peer's own unless given."""
-
     def begin(
         self,
         prompts: Sequence[list[int]],
@@ -64,7 +54,10 @@ class RolloutPeer(Protocol):
         temperature: float | None = None,
         top_p: float | None = None,
     ) -> Callable[[], list[list[Completion]]]:
-        """Begin to sample; what is returned waits for the completions."""
+        """Begin to sample completions of every prompt, one per seed; what is returned waits for them.
+
+        Temperature and nucleus are the peer's own unless given.
+        """
 
 
 def trace_seed(*key: object) -> int:

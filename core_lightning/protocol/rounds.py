@@ -36,7 +36,7 @@ def cold_round(
     groups = [Group(p) for p in problems]
 
     def sample(peer: RolloutPeer) -> list[Added]:
-        return _sample(peer, "cold", _plain_attempts(peer, groups, prompts), k, seed)
+        return _begin(peer, "cold", _plain_attempts(peer, groups, prompts), k, seed)()
 
     _join(groups, "cold", for_each(sample, list(peers.values())), verify)
     return groups
@@ -52,16 +52,13 @@ def begin_cold_round(
 ) -> Callable[[Verify, Callable[..., list]], list[Group]]:
     """Begin a cold round: what is returned, ``finish(verify, for_each)``, waits for its traces and judges them."""
     groups = [Group(p) for p in problems]
-    begun = {}
-    for name, peer in peers.items():
-        attempts = _plain_attempts(peer, groups, prompts)
-        seeds = [a.seeds(peer.name, "cold", k, seed) for a in attempts]
-        begun[name] = attempts, peer.begin([a.prompt_ids for a in attempts], seeds)
+    begun = {
+        name: _begin(peer, "cold", _plain_attempts(peer, groups, prompts), k, seed) for name, peer in peers.items()
+    }
 
     def finish(verify: Verify, for_each: Callable[..., list]) -> list[Group]:
         def wait(peer: RolloutPeer) -> list[Added]:
-            attempts, completions = begun[peer.name]
-            return _added(peer, "cold", attempts, completions())
+            return begun[peer.name]()
 
         _join(groups, "cold", for_each(wait, list(peers.values())), verify)
         return groups
@@ -86,7 +83,7 @@ def greedy_round(
 
     def sample(peer: RolloutPeer) -> list[Added]:
         attempts = _plain_attempts(peer, groups, prompts)
-        return _sample(peer, "greedy", attempts, 1, seed, temperature=GREEDY, top_p=1.0)
+        return _begin(peer, "greedy", attempts, 1, seed, temperature=GREEDY, top_p=1.0)()
 
     _join(groups, "greedy", for_each(sample, list(peers.values())), verify)
 
@@ -182,7 +179,7 @@ def rescue_round(
                 prompt_ids = peer.encode(prompts.render(group.problem, hint.text if hint else None))
                 attempts.append(_Attempt(group, prompt_ids, hint, len(group.of(peer.name, "rescue"))))
         heat = {"temperature": settings.rescue_temperature, "top_p": settings.rescue_top_p}
-        return _sample(peer, "rescue", attempts, settings.k_rescue, seed, **heat)
+        return _begin(peer, "rescue", attempts, settings.k_rescue, seed, **heat)()
 
     students = {r.student for r in plan}
     groups = list({id(r.group): r.group for r in plan}.values())  # one may have several students
@@ -213,7 +210,7 @@ def _plain_attempts(peer: RolloutPeer, groups: Sequence[Group], prompts: PromptS
     return [_Attempt(group, peer.encode(prompts.render(group.problem))) for group in groups]
 
 
-def _sample(
+def _begin(
     peer: RolloutPeer,
     round: Round,
     attempts: Sequence[_Attempt],
@@ -221,10 +218,11 @@ def _sample(
     seed: Sequence[object],
     temperature: float | None = None,
     top_p: float | None = None,
-) -> list[Added]:
+) -> Callable[[], list[Added]]:
+    """Begin to sample ``k`` traces of every attempt; what is returned waits for them."""
     seeds = [a.seeds(peer.name, round, k, seed) for a in attempts]
-    sampled = peer.sample([a.prompt_ids for a in attempts], seeds, temperature=temperature, top_p=top_p)
-    return _added(peer, round, attempts, sampled, temperature)
+    sampled = peer.begin([a.prompt_ids for a in attempts], seeds, temperature=temperature, top_p=top_p)
+    return lambda: _added(peer, round, attempts, sampled(), temperature)
 
 
 def _added(

@@ -63,18 +63,18 @@ class ScriptedPeer:
     def likelihoods(self, prompts: Sequence[list[int]], completions: Sequence[list[int]]) -> list[float]:
         return [self.likes(self.decode(ids)) for ids in completions]
 
-    def sample(
+    def begin(
         self,
         prompts: Sequence[list[int]],
         seeds: Sequence[Sequence[int]],
         *,
         temperature: float | None = None,
         top_p: float | None = None,
-    ) -> list[list[Completion]]:
+    ) -> Callable[[], list[list[Completion]]]:
         self.heat.append((temperature, top_p))
         texts = [self.decode(p) for p in prompts]
         self.calls.append(texts)
-        return [
+        return lambda: [
             [self._completion(self.script(text, "Hint:" in text, seed)) for seed in group]
             for text, group in zip(texts, seeds, strict=True)
         ]
