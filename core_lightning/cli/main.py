@@ -73,7 +73,7 @@ from core_lightning.training.strategies import DDP_NAMES, TeamStrategy
 from core_lightning.training.strategy_checks import check_strategy
 
 
-class CheckedOnce(LightningArgumentParser):
+class CommandParser(LightningArgumentParser):
     """A parser that checks what it parses once, and whose list of commands is ours."""
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
@@ -263,7 +263,7 @@ def build_cli(args: ArgsType = None, run: bool = True) -> CoreCLI:
         CollaborativeReasoningModule,
         RescueDataModule,
         trainer_class=CommandTrainer,
-        parser_class=CheckedOnce,
+        parser_class=CommandParser,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,

@@ -88,9 +88,6 @@ def add_adapter(
     return network
 
 
-# --- which layers -------------------------------------------------------------------------------------------------------
-
-
 def save_adapter(network: Any, name: str, folder: Path) -> None:
     """Write a peer's adapter into a folder in PEFT format; ``PeftModel.from_pretrained(base, folder)`` reads it."""
     from peft import get_peft_model_state_dict
@@ -102,6 +99,9 @@ def save_adapter(network: Any, name: str, folder: Path) -> None:
     save_file({n: w.detach().cpu().contiguous() for n, w in weights.items()}, folder / "adapter_model.safetensors")
     network.peft_config[adapter].save_pretrained(str(folder))
     readable(folder, "adapter_config.json")
+
+
+# --- which layers -------------------------------------------------------------------------------------------------------
 
 
 def text_layers(network: Any) -> dict[str, nn.Module]:

@@ -151,7 +151,6 @@ class PeerConfig:
     score_batch_tokens: int = 16_384
     """Most token positions that a part of the loss keeps for its gradient, padding included. Lower it if memory runs out;
     the result is the same. (A prompt's position that is cached for one more completion counts as an eighth.)"""
-
     compute: Compute = "native"
     """How layers are run. ``native``: attention, adapters, norms and the output layer in this library's own way, which is
     faster and takes less memory. ``plain``: as transformers and PEFT have them, on public operators of torch alone, to see
