@@ -36,7 +36,7 @@ test-embedded: env
 
 # On a machine with a GPU (there the environment needs a torch built for CUDA).
 test-gpu: env
-	TEST_ACCELERATOR=gpu $(PY) -m pytest tests/peers/test_cuda.py tests/module tests/cli
+	TEST_ACCELERATOR=gpu $(PY) -m pytest tests/peers/test_cuda.py tests/peers/test_families.py tests/module tests/cli
 
 # vLLM wants releases of torch and transformers of its own choice, so it gets an environment of its own.
 test-vllm: $(VLLM_VENV)/.installed

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.learning.qwen import FILE
 from benchmarks.learning.statistics import Unit
+from benchmarks.learning.templates import Templates, solved_in_part
 from core_lightning import PeerConfig, RescueDataModule
+from core_lightning.answers.hints import remove_answer
 from core_lightning.data import NanoTasks, ReasoningGym
 from core_lightning.data.reasoning_gym import Task
 from core_lightning.nano import nano_folder
@@ -18,6 +21,8 @@ from core_lightning.protocol.prompts import PromptSettings, Shot
 from core_lightning.rewards import Embedder, HashingEmbedder, MiniLMEmbedder
 
 CACHE = Path(__file__).parent / ".cache"
+#: How often the model solves each template of the word problems: ``python -m benchmarks.learning templates``.
+TEMPLATES = Path(__file__).parent / "results" / "qwen_templates.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Pair:
     """Part of the correctness reward for a partly right answer."""
     lr_factors: Mapping[str, float] = field(default_factory=dict)
     """Of peers whose rate is not the pair's."""
+    share_base: bool = False
+    """One model under both peers, each with an adapter of its own."""
 
     @property
     def unit(self) -> Unit:
@@ -122,6 +129,65 @@ def _words() -> Pair:
     )
 
 
+def _qwen(partner: str | None = None) -> Pair:
+    """Word problems of several steps in the manner of GSM8K, and a model that solves a part of them.
+
+    Args:
+        partner: Another model as the second peer; None for a second adapter on the same model.
+    """
+    question = "Question: {question}\nSolution:"
+    after = " Give the result as your final answer. Do not include units."  # every question of the task ends so
+    worked = [
+        (
+            "Mia has 24 stickers and buys 3 packs of 8 stickers each. How many stickers does she have now?",
+            "3 * 8 = 24 stickers in the packs. 24 + 24 = 48.",
+        ),
+        (
+            "A shop sold 40 pens on Monday and 25% fewer on Tuesday. How many pens did it sell on both days?",
+            "40 * 25 / 100 = 10 fewer. 40 - 10 = 30 on Tuesday. 40 + 30 = 70.",
+        ),
+        (
+            "Tom has $15 and saves $6 every week. After how many weeks does he have $63?",
+            "63 - 15 = 48 to save. 48 / 6 = 8.",
+        ),
+        (
+            "Ana has a book of 120 pages. She read 1/3 of it on Friday and 25 pages on Saturday. How many are left?",
+            "120 / 3 = 40 on Friday. 40 + 25 = 65 pages read. 120 - 65 = 55.",
+        ),
+    ]
+    shots = []
+    for asked, solution in worked:
+        answer = solution.rstrip(".").rsplit(" ", 1)[1]
+        completion = f" {solution} The answer is {answer}."
+        hint = remove_answer(completion, answer, "number", question=asked)  # as a peer's trace becomes a hint
+        shots.append(Shot(asked + after, completion, hint=hint))
+
+    def peers(pretraining_seed: int) -> dict[str, PeerConfig]:
+        config = PeerConfig(
+            str(FILE),
+            quantization="none",
+            sampling_weights="half",
+            score_batch_tokens=4096,
+            prompt_style="plain",
+            lora=LoraSettings(r=16, alpha=32),
+            generation=GenerationSettings(temperature=0.7, max_new_tokens=96, max_batch_tokens=65_536, stop=["\n"]),
+        )
+        return {"a": config, "b": config if partner is None else replace(config, model=partner)}
+
+    return Pair(
+        peers=peers,
+        data=lambda: Templates(solved_in_part(TEMPLATES), train_size=120, test_size=20),
+        prompt=PromptSettings(text=question, text_hinted="Question: {question}\nHint: {hint}\nSolution:", shots=shots),
+        embedder=HashingEmbedder,
+        pretraining_seeds=(0,),
+        steps=40,
+        completions=64,
+        lr=1e-4,
+        hint_tokens=64,
+        share_base=partner is None,
+    )
+
+
 def _peer(settings: Mapping[str, Any]) -> PeerConfig:
     parts = {"lora": LoraSettings, "generation": GenerationSettings}
     return PeerConfig(**{k: parts[k](**v) if k in parts else v for k, v in settings.items()})
@@ -140,4 +206,6 @@ PAIRS: Mapping[str, Pair] = {
     ),
     "embedded": _quickstart(),
     "words": _words(),
+    "qwen": _qwen(),
+    "qwen_smollm2": _qwen("embedded/smollm2-135m-instruct"),
 }

@@ -25,6 +25,8 @@ def sweep(
     seeds: Sequence[int],
     lr: float | None,
     out: Path,
+    accelerator: str = "cpu",
+    check: Path | None = None,
 ) -> None:
     """Run what has no line in ``out`` yet: all arms of one seed, then of the next, so that a sweep cut short is fair."""
     settings = PAIRS[pair]
@@ -39,7 +41,7 @@ def sweep(
                 if key(identity) in done:
                     continue
                 start = time.perf_counter()
-                result = run(settings, ARMS[arm], pretraining_seed, seed, rate)
+                result = run(settings, ARMS[arm], pretraining_seed, seed, rate, accelerator, check)
                 append(out, identity | {"settings": plain(arm), "environment": environment()} | result)
                 print(f"{arm} {pretraining_seed}/{seed} lr {rate:g}: {time.perf_counter() - start:.0f} s", flush=True)
 

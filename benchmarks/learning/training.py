@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +25,7 @@ from benchmarks.learning.training_curve import TrainingCurve
 from core_lightning import CollaborativeReasoningModule, PeerConfig, SoloReasoningModule
 from core_lightning.data import ProblemLoader
 from core_lightning.objectives import GRPO
-from core_lightning.records import Group
+from core_lightning.records import Group, Problem
 from core_lightning.rewards import Correctness, WeightedTerm, default_terms
 from core_lightning.training.settings import ScheduleSettings
 
@@ -46,7 +48,15 @@ class Data(LightningDataModule):
         return batch
 
 
-def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None = None) -> dict[str, Any]:
+def run(
+    pair: Pair,
+    arm: Arm,
+    pretraining_seed: int,
+    seed: int,
+    lr: float | None = None,
+    accelerator: str = "cpu",
+    check: Path | None = None,
+) -> dict[str, Any]:
     """Train and measure.
 
     Args:
@@ -55,9 +65,12 @@ def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None
         pretraining_seed: Which models.
         seed: Of adapters, problems and samples; held-out samples use the same noise in all arms.
         lr: Learning rate instead of the pair's.
+        accelerator: Of the trainer.
+        check: JSON lines with ``question`` and ``answer``, on which the peers are measured, too.
 
     Returns:
-        Plain data for one line of the results: ``budget`` really spent, ``training`` curves, ``held_out`` counts.
+        Plain data for one line of the results: ``budget`` really spent, ``training`` curves, ``held_out`` counts, and the
+        same counts as ``check``.
     """
     lr = lr or pair.lr
     configs = {
@@ -68,17 +81,24 @@ def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None
     start, cpu = time.perf_counter(), time.process_time()
     modules, curves, loaders = [], [], []
     for team in teams:
-        module = _module(pair, arm, team, seed, lr)
+        module = make_module(pair, arm, team, seed, lr)
         curve = TrainingCurve()
         loader = _loader(pair, arm, len(team), seed)
         if arm.trained:
-            with _trainer(loader, curve, max_steps=pair.steps) as trainer:
+            with _trainer(accelerator, loader, curve, max_steps=pair.steps) as trainer:
                 trainer.fit(module, datamodule=Data(loader))
         modules.append(module)
         curves.append(curve)
         loaders.append(loader)
     trained, trained_cpu = time.perf_counter(), time.process_time()
-    groups = _merged(_held_out(pair, module) for module in modules)
+
+    def counts(problems: Sequence[Problem]) -> dict[str, Any]:
+        groups = _merged(evaluate(module, problems, accelerator) for module in modules)
+        return measure(groups, {name: peer for module in modules for name, peer in module.team.peers.items()})
+
+    measured = {"held_out": counts(pair.data().splits["test"])}
+    if check is not None:
+        measured["check"] = counts(check_problems(check))
     return {
         "budget": {
             "completions": sum(loader.spent for loader in loaders),
@@ -90,11 +110,20 @@ def run(pair: Pair, arm: Arm, pretraining_seed: int, seed: int, lr: float | None
             "evaluation_cpu_seconds": round(time.process_time() - trained_cpu, 1),
         },
         "training": TrainingCurve.joined(curves),
-        "held_out": measure(groups, {name: peer for module in modules for name, peer in module.team.peers.items()}),
+        **measured,
     }
 
 
-def _module(pair: Pair, arm: Arm, team: Mapping[str, PeerConfig], seed: int, lr: float) -> CollaborativeReasoningModule:
+def check_problems(file: Path) -> list[Problem]:
+    """Problems of a file of JSON lines with ``question`` and ``answer``, answered by a number."""
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return [Problem(f"{i:05d}", line["question"], str(line["answer"])) for i, line in enumerate(lines)]
+
+
+def make_module(
+    pair: Pair, arm: Arm, team: Mapping[str, PeerConfig], seed: int, lr: float, **evaluation: Any
+) -> CollaborativeReasoningModule:
+    """The module of an arm; ``evaluation`` replaces settings of its evaluations."""
     rewards = {"correctness": WeightedTerm(Correctness(alpha=pair.alpha)), **arm.rewards}
     needs_distance = any(t.term.needs_distance for t in rewards.values())
     return (SoloReasoningModule if arm.solo else CollaborativeReasoningModule)(
@@ -108,8 +137,9 @@ def _module(pair: Pair, arm: Arm, team: Mapping[str, PeerConfig], seed: int, lr:
         objective=GRPO(beta=0.0),
         optimizer=partial(torch.optim.AdamW, lr=lr, weight_decay=0.0),
         schedule=ScheduleSettings(shape="constant", warmup=0.0),
-        eval_samples=pair.eval_samples,
+        share_base=pair.share_base and len(team) > 1,
         seed=seed,
+        **{"eval_samples": pair.eval_samples, **evaluation},
     )
 
 
@@ -124,10 +154,11 @@ def _loader(pair: Pair, arm: Arm, peers: int, seed: int) -> BudgetLoader:
     )
 
 
-def _held_out(pair: Pair, module: CollaborativeReasoningModule) -> list[Group]:
+def evaluate(module: CollaborativeReasoningModule, problems: Sequence[Problem], accelerator: str) -> list[Group]:
+    """The traces of a test run."""
     collector = Collector()
-    with _trainer(collector) as trainer:
-        trainer.test(module, datamodule=Data(test=ProblemLoader(pair.data().splits["test"], 400)), verbose=False)
+    with _trainer(accelerator, collector) as trainer:
+        trainer.test(module, datamodule=Data(test=ProblemLoader(problems, 400)), verbose=False)
     return collector.groups
 
 
@@ -141,13 +172,13 @@ def _merged(evaluations: Iterable[list[Group]]) -> list[Group]:
 
 
 @contextmanager
-def _trainer(*callbacks: Callback, max_steps: int = -1) -> Iterator[Trainer]:
+def _trainer(accelerator: str, *callbacks: Callback, max_steps: int = -1) -> Iterator[Trainer]:
     """A trainer that leaves nothing behind and says nothing."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield Trainer(
-            accelerator="cpu",
+            accelerator=accelerator,
             devices=1,
             max_steps=max_steps,
             default_root_dir=folder,

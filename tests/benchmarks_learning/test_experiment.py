@@ -53,7 +53,7 @@ def test_the_untrained_arm_is_the_models_as_they_are():
 def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch):
     ran = []
 
-    def noted(pair, arm, pretraining_seed, seed, lr):
+    def noted(pair, arm, pretraining_seed, seed, lr, accelerator, check):
         ran.append((arm.about, pretraining_seed, seed, lr))
         if len(ran) == 3:
             raise KeyboardInterrupt

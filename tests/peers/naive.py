@@ -66,7 +66,8 @@ def make_even(peer: Peer) -> Peer:
 
 def naive_logits(network: torch.nn.Module, ids: Sequence[int]) -> torch.Tensor:
     """Full logits of one sequence, ``Tensor[tokens, vocabulary]``."""
-    return network(input_ids=torch.tensor([list(ids)]), use_cache=False).logits[0]
+    device = next(network.parameters()).device
+    return network(input_ids=torch.tensor([list(ids)], device=device), use_cache=False).logits[0]
 
 
 def naive_logprobs(peer: Peer, sequence: Scored, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +76,7 @@ def naive_logprobs(peer: Peer, sequence: Scored, temperature: float) -> tuple[to
         logits = naive_logits(peer.network, [*sequence.prompt_ids, *sequence.token_ids]).double() / temperature
     start = len(sequence.prompt_ids) - 1
     logp = torch.log_softmax(logits[start:-1], dim=-1)
-    return logp.gather(1, torch.tensor(sequence.token_ids)[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+    return logp.gather(1, torch.tensor(sequence.token_ids, device=logp.device)[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
 
 
 @torch.no_grad()

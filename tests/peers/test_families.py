@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from naive import Scored, make_peer, naive_logits, naive_logprobs
 #: Of log-probabilities in nats, and of gradients beside their largest: what float32 rounds in a few layers.
 TOLERANCE = 4e-5
 TEMPERATURE = 0.8
+DEVICE = "cuda" if os.environ.get("TEST_ACCELERATOR") == "gpu" else "cpu"  # make test-gpu
 BEGINNING = [10 + 5 * i % 80 for i in range(20)]
 #: Prompts of unequal length, prompts of equal length that begin alike, and prompts of unequal length that begin alike.
 UNEQUAL = [[10 + (7 * i + n) % 80 for i in range(n)] for n in (3, 19, 11)]
@@ -32,7 +34,7 @@ LONG, SHORT = [[30, 41, 52, 63], [12], [33, 44, 55]], [[30, 41], [12]]
 def peer_of(folder: Path, name: str) -> Peer:
     lora = LoraSettings(r=4, targets=list(families.FAMILIES[name].targets))
     generation = GenerationSettings(max_new_tokens=4, temperature=TEMPERATURE)
-    return make_peer(families.save(folder, name), lora=lora, generation=generation)
+    return make_peer(families.save(folder, name), lora=lora, generation=generation, device=DEVICE)
 
 
 def expected(peer: Peer, rows: list[Scored]) -> list[torch.Tensor]:
@@ -80,7 +82,7 @@ def test_family(tmp_path: Path, name: str) -> None:
             for completion in group:
                 with torch.no_grad():
                     exact = expected(peer, [Scored(prompt, completion.token_ids)])[0]
-                torch.testing.assert_close(torch.tensor(completion.logprobs).double(), exact, atol=TOLERANCE, rtol=0)
+                torch.testing.assert_close(torch.tensor(completion.logprobs).double(), exact.cpu(), atol=TOLERANCE, rtol=0)
     check_scores(peer, under(UNEQUAL, LONG))
     check_scores(peer, under(ALIKE, SHORT))
     with torch.no_grad():
@@ -101,16 +103,16 @@ def check_rows(peer: Peer) -> None:
     rows: list[tuple[list[int], list[int]]] = [(prompts[i], []) for i in (0, 1, 1, 2)]
     seen: list[tuple[torch.Tensor, list[int]]] = []
     with torch.no_grad(), peer.policy():
-        start = prefill(backbone, prompts, 0, 6, paths=peer.paths).spread(torch.tensor([0, 1, 1, 2]))
+        start = prefill(backbone, prompts, 0, 6, paths=peer.paths).spread(torch.tensor([0, 1, 1, 2], device=DEVICE))
         decoder = make_decoder(backbone, peer.head, start, 6, cuda_graphs=False)
         decoder.first()
         for step, kept in enumerate(([0, 1, 2, 3], [3, 1, 2], [1], [0])):
             if step:
-                decoder.keep(torch.tensor(kept))
+                decoder.keep(torch.tensor(kept, device=DEVICE))
             rows = [rows[i] for i in kept]
             tokens = [20 + 9 * step + 7 * i for i in range(len(rows))]
             rows = [(prompt, [*done, token]) for (prompt, done), token in zip(rows, tokens, strict=True)]
-            logits = decoder.next(torch.tensor(tokens))[:, : len(peer.tokenizer)]
+            logits = decoder.next(torch.tensor(tokens, device=DEVICE))[:, : len(peer.tokenizer)]
             seen += [(row.clone(), [*prompt, *done]) for row, (prompt, done) in zip(logits, rows, strict=True)]
         for logits, ids in seen:  # only now: some models keep states in themselves
             exact = naive_logits(peer.network, ids)[-1]

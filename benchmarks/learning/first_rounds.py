@@ -1,0 +1,100 @@
+"""Both rounds of the models as they are: how many problems they solve, and what their rescues are worth, to be read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.learning.arms import ARMS
+from benchmarks.learning.pairs import Pair
+from benchmarks.learning.training import evaluate, make_module
+from core_lightning.metrics import team_pass_at_k
+from core_lightning.records import Group, Trace
+
+
+@dataclass(frozen=True)
+class FirstRounds:
+    """What both rounds gave, each figure over the problems of one team."""
+
+    problems: int
+    pass_at_1: dict[str, float]
+    """Share of right cold traces of each peer."""
+    team_pass_at_2: float
+    """Share of problems solved by a trace each of two peers, or two of one: the mean over all draws."""
+    hints: int
+    """Pairs of a problem and a peer that failed it and was shown a hint."""
+    rescued: int
+    """Of these, how many gave a right rescue."""
+    faithful: int
+    """Of these, how many gave one without a flaw."""
+    leaking: int
+    """Hints in which the answer still stands."""
+
+    @classmethod
+    def of(cls, groups: Sequence[Group], peers: Sequence[str]) -> FirstRounds:
+        """Count them."""
+        cold = [{peer: group.of(peer, "cold") for peer in peers} for group in groups]
+        k = len(cold[0][peers[0]])
+        right = torch.tensor([[sum(t.correct for t in traces[peer]) for peer in peers] for traces in cold])
+        shown = [(g, p, g.of(p, "rescue")) for g in groups for p in peers if g.of(p, "rescue")]
+        return cls(
+            len(groups),
+            {peer: float(right[:, i].double().mean() / k) for i, peer in enumerate(peers)},
+            float(team_pass_at_k(k, right, 2).mean()),
+            len(shown),
+            sum(bool(group.rescues(peer)) for group, peer, _ in shown),
+            sum(bool(group.rescues(peer, faithful=True)) for group, peer, _ in shown),
+            sum(traces[0].hint is not None and traces[0].hint.leaks for _, _, traces in shown),
+        )
+
+    def __str__(self) -> str:
+        rates = ", ".join(f"{peer} {100 * rate:.1f} %" for peer, rate in self.pass_at_1.items())
+        hints = max(self.hints, 1)
+        return (
+            f"{self.problems} problems. Pass@1: {rates}. Team Pass@2: {100 * self.team_pass_at_2:.1f} %.\n"
+            f"{self.hints} hints: {self.rescued} rescued ({100 * self.rescued / hints:.0f} %), {self.faithful} of these "
+            f"faithfully ({100 * self.faithful / max(self.rescued, 1):.0f} %); the answer stands in {self.leaking} hints."
+        )
+
+
+def first_rounds(pair: Pair, problems: int, accelerator: str = "cpu", seed: int = 0) -> tuple[FirstRounds, list[Group]]:
+    """Play both rounds of the default arm on training problems, without a step.
+
+    Args:
+        pair: Models and data.
+        problems: How many training problems.
+        accelerator: Of the trainer.
+        seed: Of the samples.
+    """
+    arm = ARMS["default"]
+    peers = pair.peers(0)
+    module = make_module(pair, arm, peers, seed, pair.lr, eval_samples=arm.rounds.k, eval_rescue=True)
+    groups = evaluate(module, pair.data().splits["train"][:problems], accelerator)
+    return FirstRounds.of(groups, list(peers)), groups
+
+
+def write_rescues(groups: Sequence[Group], number: int, file: Path, said: str) -> None:
+    """Some right rescues, drawn at random, with what they were shown, to be read by a person."""
+    rescues = [(group, trace) for group in groups for trace in group.of(round="rescue") if trace.correct]
+    chosen = random.Random(0).sample(rescues, min(number, len(rescues)))
+    parts = [said, *(_rescue(i, *found) for i, found in enumerate(chosen, start=1))]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _rescue(number: int, group: Group, trace: Trace) -> str:
+    assert trace.hint is not None
+    lines: list[tuple[str, Any]] = [
+        ("question", group.problem.question),
+        ("answer", group.problem.answer),
+        ("hint", trace.hint.text + (" (leaks)" if trace.hint.leaks else "")),
+        ("rescue", trace.text.strip()),
+        ("faithful", "yes" if trace.flaw is None else f"no: {trace.flaw}"),
+        ("cold", " | ".join(t.text.strip() for t in group.of(trace.peer, "cold"))),
+    ]
+    return "\n".join([f"{number}. {trace.peer}", *(f"   {name}: {value}" for name, value in lines)])
