@@ -159,7 +159,8 @@ class CollaborativeReasoningModule(TeamModule):
         if len(self.peers):
             return
         if self.embedder is not None:
-            self.embedder.prepare()
+            with torch.device("cpu"):  # see the hook of the base class
+                self.embedder.prepare()
         super().configure_model()
         for peer in self._peers.values():
             peer.end_at(self.prompt.next_question)

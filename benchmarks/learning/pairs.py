@@ -170,7 +170,7 @@ def _qwen(partner: str | None = None) -> Pair:
             score_batch_tokens=4096,
             prompt_style="plain",
             lora=LoraSettings(r=16, alpha=32),
-            generation=GenerationSettings(temperature=0.7, max_new_tokens=96, max_batch_tokens=65_536, stop=["\n"]),
+            generation=GenerationSettings(temperature=0.7, max_new_tokens=96, max_batch_tokens=131_072, stop=["\n"]),
         )
         return {"a": config, "b": config if partner is None else replace(config, model=partner)}
 
@@ -180,9 +180,10 @@ def _qwen(partner: str | None = None) -> Pair:
         prompt=PromptSettings(text=question, text_hinted="Question: {question}\nHint: {hint}\nSolution:", shots=shots),
         embedder=HashingEmbedder,
         pretraining_seeds=(0,),
-        steps=40,
+        steps=30,
         completions=64,
         lr=1e-4,
+        eval_samples=4,
         hint_tokens=64,
         share_base=partner is None,
     )

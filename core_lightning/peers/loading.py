@@ -99,6 +99,24 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     return network.requires_grad_(False).eval()
 
 
+@contextmanager
+def runs_on_text(what: str) -> Iterator[None]:
+    """While a model reads its first tokens: whatever its own code raises is one line.
+
+    Args:
+        what: Peer and model, for the line.
+
+    Raises:
+        PeerSourceError: It cannot be run.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, LookupError) as error:
+        raise PeerSourceError(f"{what} cannot be run on text alone ({first_line(error)})") from error
+
+
 def stop_token_ids(tokenizer: Any, network: Any) -> frozenset[int]:
     """Every token that ends a completion: the model's list, the tokenizer's, and the chat template's end of turn.
 

@@ -25,7 +25,7 @@ from core_lightning.peers.compute.shortening import shortened
 from core_lightning.peers.compute.time_steps import limit_time_steps
 from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
-from core_lightning.peers.loading import PeerSourceError, load_base, load_tokenizer, resolve, stop_token_ids
+from core_lightning.peers.loading import PeerSourceError, load_base, load_tokenizer, resolve, runs_on_text, stop_token_ids
 from core_lightning.peers.sampling.choice import make_engine
 from core_lightning.peers.sampling.drawing import NotFiniteError
 from core_lightning.peers.sampling.engine import Rig, SampledTokens
@@ -90,7 +90,9 @@ class Peer(nn.Module):
         if not self.adapter_parameters():
             raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
         with self.policy("reference"):
-            if not is_head_of(self.head, self.network, self.backbone, self.device):
+            with runs_on_text(f"peer {name!r}: {config.model}"):
+                known = is_head_of(self.head, self.network, self.backbone, self.device)
+            if not known:
                 raise PeerSourceError(
                     f"peer {name!r}: {config.model} has an output layer this library does not know; please report it"
                 )

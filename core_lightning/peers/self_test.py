@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from core_lightning.peers.compute.attention import library_layers
 from core_lightning.peers.compute.prefill import SHORTEST_PREFIX
 from core_lightning.peers.config import PeerConfig
+from core_lightning.peers.loading import runs_on_text
 from core_lightning.peers.peer import Peer
 from core_lightning.peers.sources import PeerSourceError, first_line
 
@@ -180,21 +181,8 @@ class _Oracle:
     def _check_causal(self) -> None:
         peer, row = self.peer, self.alike[-1]
         where = f"peer {peer.name!r}: {peer.config.model}"
-        try:
-            with _plain(peer):
-                whole, part = self._logits(row, 2)[0], self._logits(row[:-1], 1)[0]
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            NotImplementedError,
-            KeyError,
-            IndexError,
-        ) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise PeerSourceError(f"{where} cannot be run on text alone ({first_line(error)})") from error
+        with runs_on_text(where), _plain(peer):
+            whole, part = self._logits(row, 2)[0], self._logits(row[:-1], 1)[0]
         if not bool(whole.isfinite().all()):
             raise PeerSourceError(
                 f"{where} gives logits that are not finite: its weights are damaged, or dtype is too narrow"

@@ -75,7 +75,9 @@ class TeamModule(LightningModule):
         strategy = self.trainer.strategy if self._trainer is not None else None
         device = torch.device("cpu") if strategy is None else strategy.root_device
         take = strategy.take if isinstance(strategy, TeamStrategy) else None
-        with torch.random.fork_rng(devices=[]):
+        # A peer says itself where each of its tensors is. Lightning calls this hook with its device as the default of all
+        # tensors, where numbers meant for the processor would land on a GPU.
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)  # adapter initialisation does not depend on what ran before
             self.peers = load_peers(placed(self.peer_configs, strategy), device, self.share_base, take)
 

@@ -95,7 +95,11 @@ def test_class_in_a_config(strategy: str, arguments: dict[str, Any], line: str |
             '--trainer.strategy={"class_path": "core_lightning.training.strategies.TeamStrategy", "init_args": {"wait": 0}}',
             "trainer.strategy wait is 0.0; give seconds, above 0",
         ),
-        ("--model.peers.a.device=own", "peers.a.device is 'own', and torch finds no GPU here; set it to auto or cpu"),
+        pytest.param(
+            "--model.peers.a.device=own",
+            "peers.a.device is 'own', and torch finds no GPU here; set it to auto or cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
 )
 def test_command_line(config: Config, refused: Refused, argument: str, line: str) -> None:

@@ -155,7 +155,7 @@ def gap(module: Any, weights: dict[str, torch.Tensor], traces: list[Trace]) -> f
     """Largest difference of recorded log-probabilities from those under some weights, computed the slow way."""
     module.load_state_dict(weights)
     return max(
-        float((naive_logprobs(module.peers[t.peer], Scored(t.prompt_ids, t.token_ids), HEAT)[0] - torch.tensor(t.sampled_logprobs)).abs().max())
+        float((naive_logprobs(module.peers[t.peer], Scored(t.prompt_ids, t.token_ids), HEAT)[0].cpu() - torch.tensor(t.sampled_logprobs)).abs().max())
         for t in traces
     )  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_samples_of_other_settings_are_thrown_away(
     (first, *_), start = diary.groups, diary.start
     module.load_state_dict(start)
     for t in (t for g in first for t in g):
-        own = naive_logprobs(module.peers["a"], Scored(t.prompt_ids, t.token_ids), 1.3)[0]
+        own = naive_logprobs(module.peers["a"], Scored(t.prompt_ids, t.token_ids), 1.3)[0].cpu()
         torch.testing.assert_close(own.float(), torch.tensor(t.sampled_logprobs), atol=1e-4, rtol=1e-4)
 
 

@@ -98,7 +98,7 @@ def test_peers_learn_what_is_rewarded(pair: dict[str, PeerConfig], tmp_path: Pat
             for name, values in likely.items():
                 own = [t for g in self.first for t in g.of(name)]
                 with torch.no_grad():
-                    logprobs = pl_module.peers[name].logprobs(own)[0].sum(1)
+                    logprobs = pl_module.peers[name].logprobs(own)[0].sum(1).cpu()
                 values.append(float(logprobs @ torch.tensor([t.advantage for t in own])))
 
     fit(module, tmp_path, Likelihood(), n=4, batch_size=4, max_epochs=4)
