@@ -25,7 +25,14 @@ from core_lightning.peers.compute.shortening import shortened
 from core_lightning.peers.compute.time_steps import limit_time_steps
 from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
-from core_lightning.peers.loading import PeerSourceError, load_base, load_tokenizer, resolve, runs_on_text, stop_token_ids
+from core_lightning.peers.loading import (
+    PeerSourceError,
+    load_base,
+    load_tokenizer,
+    resolve,
+    runs_on_text,
+    stop_token_ids,
+)
 from core_lightning.peers.sampling.choice import make_engine
 from core_lightning.peers.sampling.drawing import NotFiniteError
 from core_lightning.peers.sampling.engine import Rig, SampledTokens
