@@ -23,7 +23,7 @@ from core_lightning.rewards import (
 from core_lightning.training.settings import AdvantageSettings
 
 #: No filter: every correct rescue is taken for faithful.
-ANY = FaithfulSettings(min_probability=0.0, equations=False)
+ANY = FaithfulSettings(min_probability=0.0, equations=False, finished=False)
 RESCUE = {"rescue": WeightedTerm(RescueBonus(), 0.15)}
 
 

@@ -2,8 +2,8 @@
 
 The hint implies the answer, so a hinted peer often reaches it over a wrong step, and the check of the answer cannot see
 that. Imitated under the plain prompt, such a step is the largest gradient of a batch and teaches what is false (measured in
-``benchmarks/learning``). So a rescue is imitated only if nothing in it looks like an accident of sampling and every
-equation written in it holds.
+``benchmarks/learning``). So a rescue is imitated only if nothing in it looks like an accident of sampling, every equation
+written in it holds, and it came to an end: one that says its answer again and again until the token limit teaches that.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ class FaithfulSettings:
     at. 0 asks for none."""
     equations: bool = True
     """Every equation of numbers in the trace that can be read must be true."""
+    finished: bool = True
+    """The trace must have ended by itself, not at the token limit."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_probability < 1:
@@ -39,12 +41,14 @@ def find_flaw(trace: Trace, settings: FaithfulSettings) -> str | None:
         settings: What is asked of it.
 
     Returns:
-        One short phrase for tables and logs: ``unlikely token (0.02)`` or ``false equation: 9+9+0=15``; None when the
-        trace is faithful.
+        One short phrase for tables and logs: ``cut off``, ``unlikely token (0.02)`` or ``false equation: 9+9+0=15``; None
+        when the trace is faithful.
 
     Raises:
         ValueError: The sampler recorded no log-probabilities, so that they cannot be checked.
     """
+    if settings.finished and trace.truncated:
+        return "cut off"
     if settings.min_probability > 0:
         if trace.sampled_logprobs is None:
             raise ValueError(

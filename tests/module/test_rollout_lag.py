@@ -182,7 +182,7 @@ def test_cold_traces_are_those_of_the_adapter_before_and_rescues_of_the_present_
             # The reported mean ratio, by hand: over the tokens that have an advantage.
             ratios = []
             for t in (t for g in groups for t in g.of(name) if t.advantage):
-                now = naive_logprobs(module.peers[name], Scored(t.prompt_ids, t.token_ids), HEAT)[0]
+                now = naive_logprobs(module.peers[name], Scored(t.prompt_ids, t.token_ids), HEAT)[0].cpu()
                 ratios += (now.detach() - torch.tensor(t.sampled_logprobs)).double().exp().tolist()
             reported = diary.metrics[step][f"train/{name}/off_policy_ratio"]
             assert reported == pytest.approx(sum(ratios) / len(ratios), abs=1e-3)

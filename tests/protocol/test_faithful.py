@@ -1,8 +1,9 @@
-"""A correct rescue is faithful if none of its tokens was an accident and all its equations hold."""
+"""A correct rescue is faithful if it ended, none of its tokens was an accident and all its equations hold."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,8 @@ def rescue(text: str = "3 + 4 = 7", probabilities: tuple[float, ...] = (0.9, 0.2
     ("trace", "settings", "flaw"),
     [
         (rescue(), FaithfulSettings(), None),
+        (replace(rescue(), truncated=True), FaithfulSettings(), "cut off"),
+        (replace(rescue(), truncated=True), FaithfulSettings(finished=False), None),
         (rescue(), FaithfulSettings(min_probability=0.2), None),  # at least: the bound itself passes
         (rescue(), FaithfulSettings(min_probability=0.3), "unlikely token (0.2)"),
         (rescue("9+9+0=15, so 15-8=7"), FaithfulSettings(), "false equation: 9+9+0=15"),
