@@ -74,6 +74,8 @@ def under(prompts: list[list[int]], completions: list[list[int]]) -> list[Scored
 def test_family(tmp_path: Path, name: str) -> None:
     if name == "recurrent_gemma" and transformers.__version__.startswith("5.19."):
         pytest.skip("it is another model in that release, and the self-test refuses it")
+    if name == "kimi_linear" and DEVICE == "cuda":
+        pytest.skip("its attention in transformers 5.24 fails on a GPU, and the peer is refused")
     peer = peer_of(tmp_path, name)
     check_rows(peer)
     for prompts, k in ((UNEQUAL, 2), (ALIKE, 1), (MIXED, 1)):
