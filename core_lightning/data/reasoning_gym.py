@@ -104,7 +104,8 @@ class ReasoningGym(RescueDataModule):
             try:
                 items = create_dataset(name, seed=start, size=_PIECE, **task.config)
             except (TypeError, AssertionError, ValueError) as error:
-                raise DataError(f"data.tasks.{name}.config is refused by the task: {error}") from error
+                reason = str(error) or f"it allows no such values ({task.config})"  # most of its checks say nothing
+                raise DataError(f"data.tasks.{name}.config is refused by the task: {reason}") from error
             for index in range(_PIECE):
                 yield items[index]
 

@@ -61,6 +61,7 @@ def test_fractions_are_numbers() -> None:
     [
         ({}, "data.tasks is empty"),
         (["chain_sums"], "no task 'chain_sums'; it has .*chain_sum"),
+        ({"gsm_symbolic": Task(config={"difficulty": 2.0})}, r"refused by the task: it allows no such values \(.*2\.0"),
         ({"chain_sum": Task(config={"digits": 1})}, r"data.tasks.chain_sum.config is refused by the task: .*digits"),
         ({"chain_sum": Task(config={"min_terms": 9, "max_terms": 2})}, "data.tasks.chain_sum.config is refused"),
     ],
