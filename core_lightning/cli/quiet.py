@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from pathlib import Path
+from typing import Any
 
 #: Warnings, as regular expressions from the beginning of a message.
 _EXPECTED = (
@@ -42,9 +44,28 @@ class _Left(logging.Filter):
 _FILTERS = {name: _Left(parts) for name, parts in _SAID.items()}
 
 
+#: Whose warnings are lines for a user, who has no use for the place in the code.
+_OURS = str(Path(__file__).parents[1])
+
+
 def quiet_others() -> None:
     """Leave these lines out for the rest of the process; what else these libraries say is heard."""
+    _without_place()
     for message in _EXPECTED:
         warnings.filterwarnings("ignore", message=message)
     for name, left in _FILTERS.items():
         logging.getLogger(name).addFilter(left)  # once: a logger knows its filters
+
+
+def _without_place() -> None:
+    """Print this library's warnings as ``warning: ...``, those of others with file and line, as before."""
+    theirs = warnings.formatwarning
+    if getattr(theirs, "of_core_lightning", False):
+        return
+
+    def said(message: Any, category: type[Warning], filename: str, *place: Any, **options: Any) -> str:
+        ours = filename.startswith(_OURS)
+        return f"warning: {message}\n" if ours else theirs(message, category, filename, *place, **options)
+
+    said.of_core_lightning = True  # type: ignore[attr-defined]
+    warnings.formatwarning = said

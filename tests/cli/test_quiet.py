@@ -2,9 +2,11 @@
 
 import logging
 import warnings
+from pathlib import Path
 
 import pytest
 
+from core_lightning.cli import quiet
 from core_lightning.cli.quiet import quiet_others
 
 LIGHTNING = "lightning.pytorch.utilities.rank_zero"
@@ -40,6 +42,15 @@ def test_lines(logger: str, line: str, heard: bool, caplog: pytest.LogCaptureFix
         logging.getLogger(logger).removeHandler(caplog.handler)
     assert (line in caplog.messages) == heard
     assert len([f for f in logging.getLogger(logger).filters if type(f).__name__ == "_Left"]) == 1
+
+
+def test_our_own_warnings_are_a_line_and_those_of_others_name_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    quiet_others()
+    quiet_others()
+    ours = str(Path(quiet.__file__).parents[1] / "training" / "nonfinite.py")
+    assert warnings.formatwarning("not finite", UserWarning, ours, 43) == "warning: not finite\n"
+    assert "/elsewhere/file.py:7" in warnings.formatwarning("old", UserWarning, "/elsewhere/file.py", 7)
 
 
 def test_warnings() -> None:
