@@ -45,7 +45,7 @@ def test_by_default_a_failed_peer_imitates_its_teacher_and_its_own_faithful_resc
 
     diary = Diary()
     # The scripted peers speak in letters: under a random network no token is likely.
-    credit = CreditSettings(faithful=FaithfulSettings(min_probability=0.0))
+    credit = CreditSettings(faithful=FaithfulSettings(min_probability=0.0, finished=False))  # scripts have no end
     fit(build(pair, rounds=None, credit=credit, advantage=None), tmp_path, diary, Taught(), n=48, batch_size=8)
     assert sum(taught) > sum(rescued) > 0
     imitated = [m["train/a/imitated"] + m["train/b/imitated"] for m in diary.metrics]
