@@ -13,6 +13,11 @@ def told(prediction: Mapping[str, Any]) -> str:
     1 + 1?
       a: 2, no answer
       majority: 2 (50 % of all samples)
+    >>> tie = {"question": "1 + 1?", "answers": {"a": ["2", "3"]}, "majority": "2", "tied": ["2", "3"], "gold": None}
+    >>> print(told(tie | {"agreement": 0.5}))
+    1 + 1?
+      a: 2, 3
+      majority: 2 (50 % of all samples, as many as 3)
     """
     lines = [prediction["question"].strip()]
     for peer, answers in prediction["answers"].items():
@@ -20,7 +25,11 @@ def told(prediction: Mapping[str, Any]) -> str:
     if prediction["majority"] is None:
         lines.append("  no peer gave an answer")
     else:
-        lines.append(f"  majority: {prediction['majority']} ({100 * prediction['agreement']:.0f} % of all samples)")
+        others = [answer for answer in prediction.get("tied", ()) if answer != prediction["majority"]]
+        tie = f", as many as {' and '.join(others)}" if others else ""
+        lines.append(
+            f"  majority: {prediction['majority']} ({100 * prediction['agreement']:.0f} % of all samples{tie})"
+        )
     if prediction["gold"] is not None:
         lines[-1] += f", gold {prediction['gold']}"
     return "\n".join(lines)

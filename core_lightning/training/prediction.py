@@ -17,8 +17,9 @@ def prediction(group: Group) -> dict[str, Any]:
     Args:
         group: All traces of the problem.
 
-    The majority needs no gold answer; ties go to the answer given first. ``agreement`` is the share of all samples that
-    gave it. Where gold is unknown, so is what is correct: null.
+    The majority needs no gold answer. ``agreement`` is the share of all samples that gave it. If others were given as
+    often, ``tied`` holds all of these answers, and ``majority`` the one that was given first. Where gold is unknown, so is
+    what is correct: null.
     """
     problem = group.problem
     known = bool(problem.answer)
@@ -27,14 +28,16 @@ def prediction(group: Group) -> dict[str, Any]:
         kind = infer_kind(problem.answer)
     cold = group.of(round="cold")
     votes = ballots([t.answer for t in cold], kind)
-    counted = Counter(v for v in votes if v is not None).most_common(1)
-    majority, count = counted[0] if counted else (None, 0)
+    counted = Counter(v for v in votes if v is not None)
+    majority, count = counted.most_common(1)[0] if counted else (None, 0)
+    tied = [vote for vote, votes_of in counted.items() if votes_of == count]
     right = [t.correct for t, vote in zip(cold, votes, strict=True) if vote == majority]
     return {
         "id": problem.id,
         "question": problem.question,
         "gold": problem.answer if known else None,
         "majority": majority,
+        "tied": tied if len(tied) > 1 else [],
         "agreement": count / len(cold) if cold else 0.0,
         "majority_correct": (majority is not None and 2 * sum(right) > len(right)) if known else None,
         "answers": {peer: [t.answer for t in group.of(peer, "cold")] for peer in group.peers()},
