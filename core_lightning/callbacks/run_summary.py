@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
@@ -116,7 +117,10 @@ def run_tables(trainer: Trainer, steps: StepHistory, peers: list[str], rescues: 
 
 
 def cost(seconds: float) -> str:
-    """Wall time of a run and the most memory its process ever held, in one line; other ranks are not counted."""
+    """Wall time of a run and the most memory its process ever held, in one line; other ranks are not counted.
+
+    Of a GPU that is what its tensors took; what its libraries and recordings hold besides is not counted.
+    """
     minutes, rest = divmod(round(seconds), 60)
     took = f"took {minutes}:{rest:02d}"
     try:
@@ -124,4 +128,8 @@ def cost(seconds: float) -> str:
     except ImportError:  # Windows
         return took
     unit = 1 if sys.platform == "darwin" else 1024
-    return f"{took}, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB of memory at the peak"
+    held = f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.1f} GB of memory"
+    if torch.cuda.is_initialized():
+        peaks = [torch.cuda.max_memory_allocated(i) / 1e9 for i in range(torch.cuda.device_count())]
+        held += f" and {' + '.join(f'{peak:.1f}' for peak in peaks)} GB of the GPU's"
+    return f"{took}, {held} at the peak"

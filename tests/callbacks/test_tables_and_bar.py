@@ -14,6 +14,7 @@ from rich.console import Console
 from core_lightning.callbacks import RescueProgressBar, RescueRateCallback, RunSummary, TeamPassAtKCallback
 from core_lightning.callbacks.learning_watch import why_nothing_is_learned
 from core_lightning.callbacks.rescue_progress_bar import busiest, progress_parts
+from core_lightning.callbacks.run_summary import cost
 from core_lightning.metrics import share_interval
 from core_lightning.report.phases import phase_seconds
 from core_lightning.report.rescue import RescueCounts
@@ -127,6 +128,14 @@ def test_summary_prints_without_a_bar(tmp_path: Path, capsys: pytest.CaptureFixt
         "Seconds per step, mean of 12",
     ):
         assert part in printed
+
+
+def test_a_run_on_gpus_tells_their_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", [3.04e9, 12e9].__getitem__)
+    said = re.fullmatch(r"took 1:05, (\d+\.\d) GB of memory and 3\.0 \+ 12\.0 GB of the GPU's at the peak", cost(65.2))
+    assert said is not None
 
 
 def test_summary_ends_with_wall_time_and_peak_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
