@@ -153,6 +153,11 @@ class Peer(nn.Module):
                 f"peer {self.name!r}: {error}, by another peer on the same base; give both peers the same max_prompt_tokens "
                 "and max_new_tokens, or set share_base to false"
             ) from error
+        except NotImplementedError as error:
+            raise PeerSourceError(
+                f"peer {self.name!r}: {self.config.model} gives a trace other numbers beside a longer one: {error}; lower "
+                "max_prompt_tokens and max_new_tokens, or choose another model"
+            ) from error
         what = f"{', '.join(kinds)} rotary positions are those of rows of {longest} tokens in the whole run"
         return [f"peer {self.name!r}: {what} (max_prompt_tokens + max_new_tokens)"] if kinds else []
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 import tiny
 from core_lightning.peers import GenerationSettings, Peer
+from core_lightning.peers.sources import PeerSourceError
 from core_lightning.training.team import load_peers
 from naive import CPU, Scored, make_peer, naive_logits
 
@@ -102,6 +103,23 @@ def test_what_is_sampled_across_the_switch_is_scored_the_same(tmp_path: Path, ro
             scored = peer.logprobs([row])[0][0]
         torch.testing.assert_close(torch.tensor(completion.logprobs), scored, atol=2e-4, rtol=1e-4)
         torch.testing.assert_close(scored, oracle(folder, row, room + new, 0.8), atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("room", "fits"), [(20, True), (SWITCH, False)])
+def test_a_layer_that_looks_in_a_way_of_its_own_is_refused_where_it_matters(
+    tmp_path: Path, room: int, fits: bool
+) -> None:
+    """Phi-3.5-MoE scales its rotations by the longest row of a batch, beside the table."""
+    shape = tiny.GROUPED | {"max_position_embeddings": 256, "original_max_position_embeddings": SWITCH}
+    scales = {"short_mscale": 1.0, "long_mscale": 1.3}
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    folder = tiny.save(tmp_path, "Phimoe", 6, **shape, **experts, rope_parameters=LONGROPE | scales)
+    generation = GenerationSettings(max_prompt_tokens=room, max_new_tokens=8)
+    if fits:
+        assert make_peer(folder, generation=generation).room() == room
+        return
+    with pytest.raises(PeerSourceError, match=r"other numbers beside a longer one: .*PhimoeRotaryEmbedding.* 72 tokens"):
+        make_peer(folder, generation=generation)
 
 
 def test_a_line_says_which_table_it_is(tmp_path: Path, llama_folder: Path) -> None:

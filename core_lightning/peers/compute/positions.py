@@ -31,6 +31,7 @@ def fix_positions(network: Any, longest: int) -> list[str]:
 
     Raises:
         ValueError: The table is fixed already, for rows of another length, and would be another one.
+        NotImplementedError: A layer looks at its batch in a way of its own, so that its table cannot be fixed.
     """
     found = []
     for layer in network.modules():
@@ -48,6 +49,10 @@ def fix_positions(network: Any, longest: int) -> list[str]:
         layer.rope_type = (
             {n: _FIXED if _looks(k) else k for n, k in usual.items()} if isinstance(usual, dict) else _FIXED
         )
+        if _still_looks(layer, longest, usual, network.device):
+            raise NotImplementedError(
+                f"its rotary positions ({type(layer).__name__}) depend on the longest row of a batch of up to {longest} tokens"
+            )
         found += looking
     return sorted(set(found))
 
@@ -64,6 +69,20 @@ def _look(layer: Any, longest: int, kinds: Any, device: torch.device) -> None:
     for name, kind in kinds.items() if isinstance(kinds, dict) else [(None, kinds)]:
         if _looks(kind):
             layer(x, last, *([] if name is None else [name]))
+
+
+@torch.no_grad()
+def _still_looks(layer: Any, longest: int, kinds: Any, device: torch.device) -> bool:
+    """Whether the first position is another one alone than beside the last position of the longest row."""
+    x = torch.zeros(1, 1, 1, device=device)
+    for name in kinds if isinstance(kinds, dict) else [None]:
+        more = [] if name is None else [name]
+        alone = layer(x, torch.tensor([[1]], device=device), *more)
+        beside = layer(x, torch.tensor([[1, longest - 1]], device=device), *more)
+        alone, beside = (found if isinstance(found, tuple) else (found,) for found in (alone, beside))
+        if any(not torch.allclose(a[..., 0, :], b[..., 0, :]) for a, b in zip(alone, beside, strict=True)):
+            return True
+    return False
 
 
 def _tables(layer: Any) -> dict[str, Tensor]:
