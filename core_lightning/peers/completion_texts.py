@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,28 @@ from core_lightning.answers import strip_think
 from core_lightning.peers.config import GenerationSettings
 from core_lightning.peers.encoding import PromptEncoder
 from core_lightning.peers.loading import turn_end_id
+
+#: The marks of a model that writes in channels (gpt-oss): ``analysis`` is thought, ``final`` is said.
+_CHANNEL_MARKS = frozenset({"<|start|>", "<|channel|>", "<|message|>", "<|end|>"})
+_CHANNEL = re.compile(
+    r"<\|channel\|>\s*(\w*)[^<]*<\|message\|>(.*?)(<\|end\|>|<\|start\|>|(?=<\|channel\|>)|\Z)", re.DOTALL
+)
+
+
+def thought_in_blocks(text: str) -> str:
+    """A text in channels with its thoughts in think blocks; a block that broke off stays open, so it holds no answer.
+
+    >>> thought_in_blocks("<|channel|>analysis<|message|>3 + 4?<|end|><|start|>assistant<|channel|>final<|message|>It is 7.")
+    '<think>3 + 4?</think>It is 7.'
+    >>> thought_in_blocks("<|channel|>analysis<|message|>perhaps 8")
+    '<think>perhaps 8'
+    """
+    said = []
+    for channel in _CHANNEL.finditer(text):
+        name, content, end = channel.groups()
+        closed = bool(end) or channel.end() < len(text)
+        said.append(content if name == "final" else f"<think>{content}{'</think>' if closed else ''}")
+    return "".join(said) or text
 
 
 class CompletionTexts:
@@ -25,7 +48,11 @@ class CompletionTexts:
         self._tokenizer, self._encoder, self._stop_ids = tokenizer, encoder, stop_ids
         special = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         # Some models mark their think blocks with special tokens; without these a block would read as the answer.
-        self._unwritten = stop_ids | {i for i, mark in special.items() if strip_think(mark) == mark}
+        self._in_channels = set(special.values()) >= _CHANNEL_MARKS
+        written = _CHANNEL_MARKS if self._in_channels else frozenset()
+        self._unwritten = stop_ids | {
+            i for i, mark in special.items() if strip_think(mark) == mark and mark not in written
+        }
         self._next_question: str | None = None
 
     def end_at(self, mark: str | None) -> None:
@@ -40,13 +67,13 @@ class CompletionTexts:
         return replace(settings, stop=[*settings.stop, mark])
 
     def decode(self, token_ids: Sequence[int], settings: GenerationSettings) -> str:
-        """The text of a completion of its own, up to its stop, think marks included."""
+        """The text of a completion of its own, up to its stop, think blocks included."""
         text = self._tokenizer.decode(
             [t for t in token_ids if t not in self._unwritten],
             skip_special_tokens=False,
             clean_up_tokenization_spaces=False,
         )
-        return self._to_stop(text, settings)
+        return self._to_stop(thought_in_blocks(text) if self._in_channels else text, settings)
 
     def in_own_words(self, text: str, prompt_ids: Sequence[int], settings: GenerationSettings) -> str:
         """Somebody else's completion as this peer would have written it behind a prompt.
@@ -58,7 +85,8 @@ class CompletionTexts:
     def encode(self, text: str, settings: GenerationSettings) -> list[int]:
         """Token ids of somebody else's completion as this peer would write it, its end included.
 
-        The text is cut at this peer's own stop, and an end mark that is written out in it stays text.
+        The text is cut at this peer's own stop, and an end mark that is written out in it stays text. A model that writes in
+        channels says it in the final one, without somebody else's thoughts.
 
         Returns:
             The ids; none where nothing stands before the stop.
@@ -66,9 +94,14 @@ class CompletionTexts:
         text = self._to_stop(text, settings)
         if not text.strip():
             return []
+        if self._in_channels:
+            begin, message = self._tokenizer.convert_tokens_to_ids(["<|channel|>", "<|message|>"])
+            head, text = [begin, *self._encoder.completion("final"), message], strip_think(text)
+        else:
+            head = []
         if settings.stop:
-            return self._encoder.completion(text + settings.stop[0])
-        return [*self._encoder.completion(text), self._end_id()]
+            return [*head, *self._encoder.completion(text + settings.stop[0])]
+        return [*head, *self._encoder.completion(text), self._end_id()]
 
     def _end_id(self) -> int:
         if self._encoder.chats and (end := turn_end_id(self._tokenizer)) is not None:

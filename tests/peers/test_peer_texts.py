@@ -73,6 +73,34 @@ def test_special_tokens_are_no_text_unless_they_mark_a_think_block(tmp_path: Pat
     assert peer.encode_completion("[THINK]8?[/THINK]7") == [*ids[1:5], ids[6], ids[8]]
 
 
+@pytest.mark.parametrize(
+    ("written", "read", "answer"),
+    [
+        ("<|channel|>analysis<|message|>8?<|end|><|start|>it<|channel|>final<|message|>7<end>", "<think>8?</think>7", "7"),
+        ("<|channel|>analysis<|message|>The answer is 8", "<think>The answer is 8", None),
+        ("<|channel|>analysis<|message|>8?<|end|><|start|>it<|channel|>final", "<think>8?</think>", None),
+        ("<|channel|>analysis<|message|>8?<|channel|>final<|message|>7", "<think>8?</think>7", "7"),
+        ("7<end>", "7", "7"),
+    ],
+)
+def test_what_is_thought_in_a_channel_is_no_answer(tmp_path: Path, written: str, read: str, answer: str | None) -> None:
+    """As gpt-oss writes, whose cut-off thoughts would read as an answer."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny.save_llama(tmp_path))
+    marks = ["<end>", "<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    tokenizer.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(tmp_path)
+    peer = make_peer(tmp_path)
+    text = peer.texts.decode(tokenizer(written, add_special_tokens=False)["input_ids"], peer.config.generation)
+    assert text == read
+    assert extract_answer(text, "number") == answer
+    ids = peer.encode_completion("<think>8?</think>It is 7.")
+    assert tokenizer.decode(ids) == "<|channel|>final<|message|>It is 7.<end>"
+    assert peer.texts.decode(ids, peer.config.generation) == "It is 7."
+
+
 def test_a_plain_peer_ends_with_its_end_token(plain: Peer) -> None:
     assert plain.encode_completion("7")[-1] == plain.tokenizer.eos_token_id == 2
 

@@ -118,7 +118,7 @@ def test_a_layer_that_looks_in_a_way_of_its_own_is_refused_where_it_matters(
     if fits:
         assert make_peer(folder, generation=generation).room() == room
         return
-    with pytest.raises(PeerSourceError, match=r"other numbers beside a longer one: .*PhimoeRotaryEmbedding.* 72 tokens"):
+    with pytest.raises(PeerSourceError, match=r"other numbers beside a longer one: .*PhimoeRotaryEmbedding.* up to 72 tokens"):
         make_peer(folder, generation=generation)
 
 

@@ -51,7 +51,7 @@ def fix_positions(network: Any, longest: int) -> list[str]:
         )
         if _still_looks(layer, longest, usual, network.device):
             raise NotImplementedError(
-                f"its rotary positions ({type(layer).__name__}) depend on the longest row of a batch of up to {longest} tokens"
+                f"its rotary positions ({type(layer).__name__}) depend on the longest row of a batch, up to {longest} tokens"
             )
         found += looking
     return sorted(set(found))
