@@ -55,7 +55,8 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     """
     files, rest = _split(arguments)
     switches = list(_switches(rest))
-    folded = [(keys, value) for keys, value, _ in switches if keys[:3] == _REWARDS and len(keys) > 3]
+    folds = [_is_folded(keys, value) for keys, value, _ in switches]
+    folded = [(keys, value) for (keys, value, _), fold in zip(switches, folds, strict=True) if fold and keys != _LOGGER]
     layers = [_load(file) for file in files]
     named = any(keys == _LOGGER for keys, *_ in switches)
     if not (layers or folded or named) or any(layer is None for layer in layers):
@@ -67,17 +68,40 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     for keys, value, _ in switches:
         check_finite(_nested(keys, value))
     for keys, value in folded:
-        config = merge(config, _nested(_reward_keys(keys), value), (), accepted)
+        if keys[:3] == _PEERS:
+            config = _put(config, _nested(keys, value))
+        else:
+            config = merge(config, _nested(_reward_keys(keys), value), (), accepted)
     _complete_rewards(config)
     for keys, value, _ in switches:
         if keys[:3] != _REWARDS and keys != _LOGGER and isinstance(value, str):
             _switch(config, keys, value, {k for k, _, _ in switches})
     _complete_loggers(config, {keys: value for keys, value, _ in switches})
-    folds = [keys == _LOGGER or (keys[:3] == _REWARDS and len(keys) > 3) for keys, *_ in switches]
     taken = {i for (_, _, places), fold in zip(switches, folds, strict=True) if fold for i in places}
     merged = folder / "config.yaml"
     merged.write_text(json.dumps(config, default=str), encoding="utf-8")  # JSON is YAML, and quotes every text
     return [f"--config={merged}", *(a for i, a in enumerate(rest) if i not in taken)]
+
+
+def _is_folded(keys: Keys, value: Any) -> bool:
+    """Whether a switch becomes a part of the config, because the parser would read it otherwise than is meant.
+
+    The parser makes the text "None" of a null in a setting of a peer (jsonargparse 4.53).
+    """
+    if keys[:3] == _PEERS:
+        return len(keys) > 3 and _holds_null(value)
+    return keys == _LOGGER or (keys[:3] == _REWARDS and len(keys) > 3)
+
+
+def _holds_null(value: Any) -> bool:
+    return value is None or (isinstance(value, Mapping) and any(map(_holds_null, value.values())))
+
+
+def _put(base: Any, part: Any) -> Any:
+    """Plain data with a part of it replaced; unlike a config, a part never replaces a team."""
+    if not isinstance(base, Mapping) or not isinstance(part, Mapping):
+        return part
+    return {**base, **{key: _put(base.get(key), value) for key, value in part.items()}}
 
 
 def merge(

@@ -116,6 +116,29 @@ def test_terms_of_a_module_stand_beside_the_default_ones() -> None:
     assert Correctness() == default_terms()["correctness"].term  # by name alone it is the method's
 
 
+@pytest.mark.parametrize(
+    "switches",
+    [
+        ["--model.peers.smollm2.lr=null", "--model.peers.smollm2.revision", "null"],
+        ["--model.peers.smollm2", "{lr: null, model: nano/a}"],
+        ["--model.peers.smollm2.lr", "~", "--model.peers.smollm2.lora.r", "4"],
+    ],
+)
+def test_null_in_a_setting_of_a_peer_is_no_text(switches: list[str]) -> None:
+    peers = settings_of("--config=configs/quickstart.yaml", *switches)["model"]["init_args"]["peers"]
+    assert peers["smollm2"]["lr"] is None
+    assert peers["smollm2"]["revision"] is None
+    assert list(peers) == ["smollm2", "gemma3"]
+    assert peers["gemma3"]["model"] == "embedded/gemma3-270m"
+    assert peers["smollm2"]["model"] == ("nano/a" if "{" in switches[1] else "embedded/smollm2-135m-instruct")
+    assert peers["smollm2"]["lora"]["r"] == (4 if switches[-1] == "4" else 16)
+
+
+def test_null_in_a_setting_of_a_peer_without_a_config(tmp_path: Path) -> None:
+    config = merged(["--model.peers.a.model=x", "--model.peers.a.revision=null"], tmp_path)
+    assert config == {"model": {"init_args": {"peers": {"a": {"revision": None}}}}}
+
+
 def test_parts_of_a_group_leave_the_rest_alone() -> None:
     base = {"model": {"init_args": {"rounds": {"k": 3, "k_rescue": 2}, "peers": {"a": {"model": "x", "lr": 1.0}}}}}
     part = {"model": {"init_args": {"rounds": {"hint_tokens": 9}, "peers": {"a": {"lora": {"r": 4}}}}}}
