@@ -130,14 +130,17 @@ def text_layers(network: Any) -> dict[str, nn.Module]:
 def adapted_share(network: Any, name: str) -> tuple[float, list[str]]:
     """Which share of the weights of linear layers has an adapter of a peer, and the names of layers that have none.
 
-    Experts that are one tensor of three dimensions count as layers without an adapter.
+    Experts that are one tensor of three dimensions count as layers; in some families PEFT adapts them as such.
     """
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import LoraLayer, ParamWrapper
 
     total = adapted = 0
     bare: set[str] = set()
-    layers = text_layers(network)
-    for path, layer in layers.items():
+    wrapped = [m for m in network.modules() if isinstance(m, ParamWrapper) and adapter_name(name) in m.lora_A]
+    experts = {id(getattr(m.get_base_layer(), m.parameter_name)) for m in wrapped}
+    for path, layer in text_layers(network).items():
+        if isinstance(layer, ParamWrapper):
+            continue
         size = _size(layer)
         total += size
         if isinstance(layer, LoraLayer) and adapter_name(name) in layer.lora_A:
@@ -147,6 +150,9 @@ def adapted_share(network: Any, name: str) -> tuple[float, list[str]]:
     for path, parameter in network.named_parameters():
         if parameter.ndim == 3 and "expert" in path and "lora_" not in path:
             total += parameter.numel()
+            if id(parameter) in experts:
+                adapted += parameter.numel()
+                continue
             bare.add(re.sub(r".*\.(?=\w*expert)", "", path))
     return adapted / max(total, 1), sorted(bare)
 

@@ -117,3 +117,16 @@ def test_the_name_on_the_hub() -> None:
     assert hub_name(ModelSource("org/model", "main"), "abc1234") == ("org/model", "abc1234")
     assert hub_name(ModelSource("org/model", "main"), None) == ("org/model", "main")
     assert hub_name(ModelSource("/data/model", local=True), None) == (None, None)
+
+
+def test_experts_that_are_adapted_as_one_tensor_are_counted(tmp_path: Path) -> None:
+    """PEFT wraps the experts of some families whole, which have no weight of their own; loading AFMoE was a traceback."""
+    shape = tiny.GROUPED | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_dense_layers": 1}
+    peer = make_peer(tiny.save(tmp_path, "Afmoe", 3, **shape), lora=LoraSettings(r=2, targets="all-linear"))
+    share, bare = adapted_share(peer.network, "a")
+    sizes = {n: p.numel() for n, p in peer.network.named_parameters() if "lora_" not in n}
+    assert any("experts.base_layer" in n for n in sizes)
+    adapted = sum(size for n, size in sizes.items() if ".base_layer." in n)
+    left = sum(size for n, size in sizes.items() if n.endswith("_proj.weight") and ".base_layer." not in n)
+    assert share == pytest.approx(adapted / (adapted + left))
+    assert bare == ["down_proj", "gate_proj", "up_proj"]  # of the dense layer, of shared experts and of gated attention
