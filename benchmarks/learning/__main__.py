@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.learning.arms import ARMS
-from benchmarks.learning.first_rounds import first_rounds, write_rescues
+from benchmarks.learning.first_rounds import first_rounds, screen, write_rescues
 from benchmarks.learning.pairs import PAIRS, TEMPLATES
 from benchmarks.learning.sweep import sweep
-from benchmarks.learning.templates import screen
 
 RESULTS = Path(__file__).parent / "results"
 

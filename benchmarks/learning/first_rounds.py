@@ -1,10 +1,12 @@
-"""Both rounds of the models as they are: how many problems they solve, and what their rescues are worth, to be read."""
+"""Models as they are, before any step: which problems they solve, and what their rescues are worth, to be read."""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from benchmarks.learning.arms import ARMS
 from benchmarks.learning.pairs import Pair
+from benchmarks.learning.templates import known, problems_of
 from benchmarks.learning.training import evaluate, make_module
 from core_lightning.metrics import team_pass_at_k
 from core_lightning.records import Group, Trace
@@ -76,6 +79,29 @@ def first_rounds(pair: Pair, problems: int, accelerator: str = "cpu", seed: int 
     module = make_module(pair, arm, peers, seed, pair.lr, eval_samples=arm.rounds.k, eval_rescue=True)
     groups = evaluate(module, pair.data().splits["train"][:problems], accelerator)
     return FirstRounds.of(groups, list(peers)), groups
+
+
+def screen(pair: Pair, peer: str, problems: int, samples: int, accelerator: str, file: Path) -> None:
+    """Write how often a peer solves each template as it is, ``{template: [right samples, samples]}``.
+
+    Args:
+        pair: Whose prompt and settings are used.
+        peer: One of its peers.
+        problems: Problems of a template.
+        samples: Of a problem.
+        accelerator: Of the trainer.
+        file: Written after every ten templates.
+    """
+    module = make_module(pair, ARMS["solo"], {peer: pair.peers(0)[peer]}, 0, pair.lr, eval_samples=samples)
+    counts: dict[int, list[int]] = {}
+    numbers = known()
+    for first in range(0, len(numbers), 10):
+        some = [p for n in numbers[first : first + 10] for p in islice(problems_of(n), problems)]
+        for group in evaluate(module, some, accelerator):
+            count = counts.setdefault(int(group.problem.source.rsplit("/", 1)[-1]), [0, 0])
+            count[0] += sum(trace.correct for trace in group)
+            count[1] += len(group)
+        file.write_text(json.dumps(counts) + "\n")
 
 
 def write_rescues(groups: Sequence[Group], number: int, file: Path, said: str) -> None:

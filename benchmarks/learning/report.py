@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.learning.arms import ARMS
 from benchmarks.learning.figures import draw_differences, draw_overlap, draw_training
@@ -39,6 +40,7 @@ def write_report(file: Path) -> Path:
         _table(_difference_rows(results, [a for a in trained if a != BASELINE], BASELINE)),
         f"![differences]({_beside(file, 'differences').name})",
         *_against_control(results),
+        *_on_the_check(lines, pair),
         "## What it cost and what moved",
         _table(_cost_rows(results, arms)),
         f"![training]({_beside(file, 'training').name})",
@@ -72,6 +74,18 @@ def _against_control(results: Results) -> list[str]:
         return []
     title = "## The default against imitating one's own traces"
     return [title, _table(_difference_rows(results, [DEFAULT], CONTROL))]
+
+
+def _on_the_check(lines: Sequence[Mapping[str, Any]], pair: str) -> list[str]:
+    """The same two tables for the problems of ``--check``, which no arm was trained on."""
+    checked = [{**line, "held_out": line["check"]} for line in lines if "check" in line]
+    if not checked:
+        return []
+    results = Results(checked, PAIRS[pair].lr, PAIRS[pair].unit)
+    arms = [arm for arm in ARMS if arm in results.runs]
+    others = [arm for arm in arms if arm != BASELINE]
+    title = "## Problems of another kind (`--check`), cold prompt"
+    return [title, _table(_level_rows(results, arms)), _table(_difference_rows(results, others, BASELINE))]
 
 
 def _difference_rows(results: Results, arms: Sequence[str], beside: str) -> Iterable[Sequence[str]]:

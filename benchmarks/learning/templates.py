@@ -11,15 +11,12 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core_lightning.data import RescueDataModule
 from core_lightning.data.reasoning_gym import deal
 from core_lightning.data.splits import SPLITS, Split, hash_order, normalised
 from core_lightning.records import Problem
-
-if TYPE_CHECKING:
-    from benchmarks.learning.pairs import Pair
 
 #: What share of samples the models as they are solve, between these.
 BETWEEN = (0.3, 0.7)
@@ -67,32 +64,6 @@ class Templates(RescueDataModule):
             for split, dealt in deal(hash_order(drawn, self.seed), self.sizes).items():
                 problems[split] += dealt
         return problems
-
-
-def screen(pair: Pair, peer: str, problems: int, samples: int, accelerator: str, file: Path) -> None:
-    """Write how often a peer solves each template as it is, ``{template: [right samples, samples]}``.
-
-    Args:
-        pair: Whose prompt and settings are used.
-        peer: One of its peers.
-        problems: Problems of a template.
-        samples: Of a problem.
-        accelerator: Of the trainer.
-        file: Written after every ten templates.
-    """
-    from benchmarks.learning.arms import ARMS
-    from benchmarks.learning.training import evaluate, make_module
-
-    module = make_module(pair, ARMS["solo"], {peer: pair.peers(0)[peer]}, 0, pair.lr, eval_samples=samples)
-    counts: dict[int, list[int]] = {}
-    numbers = known()
-    for first in range(0, len(numbers), 10):
-        some = [p for n in numbers[first : first + 10] for p in islice(problems_of(n), problems)]
-        for group in evaluate(module, some, accelerator):
-            count = counts.setdefault(int(group.problem.source.rsplit("/", 1)[-1]), [0, 0])
-            count[0] += sum(trace.correct for trace in group)
-            count[1] += len(group)
-        file.write_text(json.dumps(counts) + "\n")
 
 
 def solved_in_part(file: Path, between: tuple[float, float] = BETWEEN) -> list[int]:

@@ -92,13 +92,14 @@ class CompletionTexts:
             The ids; none where nothing stands before the stop.
         """
         text = self._to_stop(text, settings)
+        if self._in_channels:
+            text = strip_think(text)
         if not text.strip():
             return []
+        head = []
         if self._in_channels:
             begin, message = self._tokenizer.convert_tokens_to_ids(["<|channel|>", "<|message|>"])
-            head, text = [begin, *self._encoder.completion("final"), message], strip_think(text)
-        else:
-            head = []
+            head = [begin, *self._encoder.completion("final"), message]
         if settings.stop:
             return [*head, *self._encoder.completion(text + settings.stop[0])]
         return [*head, *self._encoder.completion(text), self._end_id()]

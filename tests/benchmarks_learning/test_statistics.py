@@ -115,3 +115,14 @@ def test_the_report_compares_the_default_with_its_control(tmp_path):
     results = Results(list(read(file)), PAIRS["nano"].lr, PAIRS["nano"].unit)
     gains = [results.estimate(arm, "pass_at_1").value for arm in (DEFAULT, CONTROL)]
     assert f"| {DEFAULT} | 3 | {100 * (gains[0] - gains[1]):+.1f} [" in section
+
+
+def test_the_report_tells_the_problems_of_the_check_apart(tmp_path):
+    file = tmp_path / "few.jsonl"
+    for arm, lift, checked in (("solo", 0.0, 2.0), ("both", 2.0, 0.0)):
+        for seed in (0, 1, 2):
+            whole = line(arm, seed, 0, lift, PAIRS["nano"].lr)
+            append(file, whole | {"check": line(arm, seed, 0, checked, PAIRS["nano"].lr)["held_out"]})
+    before, after = write_report(file).read_text().split("(`--check`)")
+    assert sum(row.startswith("| both | 3 | +") for row in before.splitlines()) == 1
+    assert sum(row.startswith("| both | 3 | -") for row in after.splitlines()) == 1

@@ -99,6 +99,7 @@ def test_what_is_thought_in_a_channel_is_no_answer(tmp_path: Path, written: str,
     ids = peer.encode_completion("<think>8?</think>It is 7.")
     assert tokenizer.decode(ids) == "<|channel|>final<|message|>It is 7.<end>"
     assert peer.texts.decode(ids, peer.config.generation) == "It is 7."
+    assert peer.encode_completion("<think>never said") == []
 
 
 def test_a_plain_peer_ends_with_its_end_token(plain: Peer) -> None:
