@@ -98,6 +98,8 @@ class Trace:
     """The hint shown in this trace's prompt; always None in the cold round."""
     sampled_logprobs: list[float] | None = None
     """Log-probability of each sampled id at the sampling temperature, where the sampler recorded it."""
+    redrawn: int | None = None
+    """How many tokens were first drawn outside the nucleus (``top_p``) and then again, where the sampler says so."""
     temperature: float | None = None
     """Sampling temperature, where it was another than the peer's own (the rescue round may have one)."""
     flaw: str | None = None

@@ -61,8 +61,8 @@ class GenerationSettings:
     """Sampling temperature. Log-probabilities are computed at the same temperature."""
     top_p: float = 1.0
     """Nucleus: only the likeliest tokens that together have this probability are sampled. Below 1 (the paper: 0.9) samples
-    come from this smaller set, while the loss uses the full distribution. With the engines vllm and server the objective
-    corrects for that."""
+    come from this smaller set, while the loss uses the full distribution; ``train/<peer>/outside_nucleus`` tells the
+    probability that is left out. With the engines vllm and server the objective corrects for that."""
     max_new_tokens: int = 512
     """Longest completion, in tokens."""
     max_prompt_tokens: int = 1536

@@ -317,7 +317,9 @@ class Peer(nn.Module):
         drawn = self._begun(prompts, seeds, settings)
         return lambda: [
             [
-                Completion(s.token_ids, mark + self.texts.decode(s.token_ids, own), not s.stopped, s.logprobs)
+                Completion(
+                    s.token_ids, mark + self.texts.decode(s.token_ids, own), not s.stopped, s.logprobs, s.redrawn
+                )
                 for s in group
             ]
             for mark, group in zip(opened, drawn(), strict=True)

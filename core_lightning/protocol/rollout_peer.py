@@ -18,6 +18,7 @@ class Completion:
     text: str
     truncated: bool
     logprobs: list[float] | None = None
+    redrawn: int | None = None
 
 
 class RolloutPeer(Protocol):

@@ -247,6 +247,7 @@ def _added(
                     truncated=c.truncated,
                     hint=attempt.hint,
                     sampled_logprobs=c.logprobs,
+                    redrawn=c.redrawn,
                     temperature=temperature,
                 )
                 for i, c in enumerate(completions)

@@ -70,6 +70,7 @@ def step_metrics(
         metrics[f"{prefix}/completion_tokens"] = _mean([len(t.token_ids) for t in own])
         metrics[f"{prefix}/truncated"] = _mean([t.truncated for t in own])
         metrics[f"{prefix}/sampled_nll"] = _sampled_nll(own)
+        metrics[f"{prefix}/outside_nucleus"] = _outside_nucleus(own)
         spent = seconds.get(f"sample/{peer}", 0.0) + seconds.get(f"rescue/{peer}", 0.0)
         metrics[f"{prefix}/tokens_per_second"] = sum(len(t.token_ids) for t in own) / spent if spent else math.nan
         for name in (
@@ -171,6 +172,12 @@ def _rescue_counts(prefix: str, pairs: Sequence[RescuePair]) -> dict[str, float]
 def _sampled_nll(traces: Sequence[Trace]) -> float:
     values = [-v for t in traces for v in t.sampled_logprobs or ()]
     return _mean(values)
+
+
+def _outside_nucleus(traces: Sequence[Trace]) -> float:
+    """Estimated without bias: each token is first drawn from the whole distribution."""
+    told = [t for t in traces if t.redrawn is not None]
+    return _ratio(sum(t.redrawn or 0 for t in told), sum(len(t.token_ids) for t in told))
 
 
 def _mean(values: Sequence[float]) -> float:

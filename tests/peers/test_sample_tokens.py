@@ -54,6 +54,21 @@ def test_tokens_follow_the_nucleus(vocabulary: int, temperature: float, top_p: f
     assert_follows(draw(logits, temperature, top_p, 6_000), nucleus(logits, temperature, top_p))
 
 
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 0.9), (1.5, 0.5), (2.5, 0.02)])
+def test_rows_that_were_drawn_again_are_those_whose_free_draw_lies_outside(temperature: float, top_p: float) -> None:
+    """So their share is the mass that the nucleus leaves out: of 8,000, within five standard deviations."""
+    logits, seeds = random_logits(700), torch.arange(8_000)
+    free, _ = sample_tokens(logits.expand(8_000, -1), temperature, 1.0, seeds, 3)
+    padded = torch.full((8_000, drawing.padded_vocabulary(700)), -torch.inf)
+    padded[:, :700] = logits
+    tokens, _, again = drawing.draw(padded, temperature, top_p, seeds, 3)
+    kept = nucleus(logits, temperature, top_p) > 0
+    assert torch.equal(again, ~kept[free])
+    assert torch.equal(tokens[~again], free[~again])
+    missing = 1 - float(torch.softmax(logits.double() / temperature, -1)[kept].sum())
+    assert float(again.double().mean()) == pytest.approx(missing, abs=5 * math.sqrt(missing * (1 - missing) / 8_000) + 1e-9)
+
+
 @pytest.mark.parametrize("place", ["head", "tail", "spread"])
 def test_the_sort_that_ends_the_rejections_has_a_number_of_its_own(place: str) -> None:
     """A nucleus of 5 % on one side: most rows are sorted, and the first rejected number says where it was not."""

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
+from core_lightning.peers.sampling import native
+from core_lightning.peers.sampling.drawing import draw
 from core_lightning.protocol.prompts import Filled, Prompt, Turn
 from core_lightning.protocol.rounds import Completion, trace_seed
 from naive import Scored, alike_until, make_even, make_peer, naive_logprobs, naive_sample
@@ -82,6 +84,28 @@ def test_sampling_is_the_naive_loop(peer_of: Callable[[str], Peer], kind: str, t
             same = alike_until(peer, prompt, seed, completion.token_ids, tokens)
             torch.testing.assert_close(completion.logprobs[:same], logprobs[:same], atol=2e-4, rtol=1e-4)
             assert completion.truncated == (completion.token_ids[-1] not in peer.stop_ids)
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+def test_a_completion_counts_its_tokens_that_were_drawn_again(
+    peer_of: Callable[[str], Peer], top_p: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of its own row, also where finished rows leave the batch."""
+    drawn: dict[tuple[int, int], bool] = {}
+
+    def noting(logits: torch.Tensor, temperature: float, top_p: float, seeds: torch.Tensor, step: int) -> tuple:
+        tokens, logprobs, again = draw(logits, temperature, top_p, seeds, step)
+        drawn.update({(seed, step): outside for seed, outside in zip(seeds.tolist(), again.tolist(), strict=True)})
+        return tokens, logprobs, again
+
+    monkeypatch.setattr(native, "draw", noting)
+    peer = with_settings(peer_of("llama"), top_p=top_p)
+    prompts = prompts_of(peer)
+    seeds = seeds_of(prompts)
+    for group, completions in zip(seeds, peer.sample(prompts, seeds), strict=True):
+        for seed, c in zip(group, completions, strict=True):
+            assert c.redrawn == sum(drawn[seed, step] for step in range(len(c.token_ids)))
+    assert any(drawn.values()) == (top_p < 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)

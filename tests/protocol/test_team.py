@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -102,6 +103,9 @@ def test_step_metrics_of_a_written_step() -> None:
     for group in groups[:1]:
         for t in group:
             t.advantage = 1.0
+    a_tokens = sum(len(t.token_ids) for g in groups[:2] for t in g.of("a"))
+    for t in (t for g in groups[:2] for t in g.of("a")):
+        t.redrawn = 1  # one sampler tells, for some of its traces, the other one does not
     own = step_metrics(groups, ["a", "b"], terms, {"a": {"loss": 0.5}}, {"sample/a": 2.0, "rescue/b": 3.0})
     metrics = of_all_processes(own, CPU)
     expected = {
@@ -122,10 +126,12 @@ def test_step_metrics_of_a_written_step() -> None:
         "train/a/tokens_per_second": sum(len(t.token_ids) for g in groups for t in g.of("a")) / 2,
         "train/b/tokens_per_second": sum(len(t.token_ids) for g in groups for t in g.of("b")) / 3,
         "train/a/sampled_nll": 0.5,
+        "train/a/outside_nucleus": 4 / a_tokens,
+        "train/b/outside_nucleus": math.nan,
         "time/sample/a": 2.0,
         "time/rescue/a": 0.0,
     }
-    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, nan_ok=True)
     # Every step has the same keys, whatever happened in it: loggers and ranks count on that.
     assert own.keys() == step_metrics([], ["a", "b"], terms, {}, {}).keys()
 

@@ -4,89 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import urllib3
 
-import tiny
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.peers.sampling.client import ServerError
 from core_lightning.peers.sampling.settings import ServerSettings
-from core_lightning.peers.sources import resolve
 from naive import Scored, make_peer, naive_logprobs
+from real_server import ENVIRONMENT, free_port, serving
 
 pytestmark = pytest.mark.vllm
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12], [13]]
 SEEDS = [[1, 2], [3], [4, 5, 6]]
-ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-    "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1",
-}  # fmt: skip
 LIMITS = {"max_new_tokens": 24, "max_prompt_tokens": 40, "temperature": 0.8}
-
-
-@pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A tiny model with heads of a size that vLLM's attention knows, and SmolLM2."""
-    made = tmp_path_factory.mktemp("llama")
-    shape = tiny.GROUPED | {"hidden_size": 128, "head_dim": 32, "initializer_range": 0.15}
-    tiny.save(made, "Llama", 0, chat=True, **shape, tie_word_embeddings=True, eos_token_id=[2, 3])
-    return lambda name: made if name == "tiny" else Path(resolve("embedded/smollm2-135m-instruct").name_or_path)
-
-
-@contextmanager
-def serving(folder: Path, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A server in a process group of its own, which is gone afterwards."""
-    command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1",
-        "--port", str(port), "--enable-lora", "--max-loras", "2", "--max-lora-rank", "16", "--logprobs-mode",
-        "processed_logprobs", "--max-model-len", "128", "--dtype", "float32", "--enforce-eager",
-    ]  # fmt: skip
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | ENVIRONMENT, start_new_session=True
-        )
-    try:
-        wait_for(port, process, log)
-        yield process
-    finally:
-        stop(process)
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
-        try:
-            if urllib3.request("GET", f"http://127.0.0.1:{port}/health", retries=False, timeout=5).status == 200:
-                return
-        except urllib3.exceptions.HTTPError:
-            assert process.poll() is None, log.read_text()[-3000:]
-            time.sleep(0.5)
-    raise AssertionError(log.read_text()[-3000:])
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def made(folder: Path, engine: str, port: int = 0, **changes: object) -> Peer:

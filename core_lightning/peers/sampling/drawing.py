@@ -82,7 +82,8 @@ def sample_tokens(logits: Tensor, temperature: float, top_p: float, seeds: Tenso
     """
     padded = logits.new_full((logits.shape[0], padded_vocabulary(logits.shape[1])), -torch.inf, dtype=torch.float32)
     padded[:, : logits.shape[1]] = logits
-    return draw(padded, temperature, top_p, seeds, step)
+    tokens, logprobs, _ = draw(padded, temperature, top_p, seeds, step)
+    return tokens, logprobs
 
 
 def padded_vocabulary(vocabulary: int) -> int:
@@ -90,7 +91,7 @@ def padded_vocabulary(vocabulary: int) -> int:
     return -(-vocabulary // BLOCK) * BLOCK
 
 
-def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: int) -> tuple[Tensor, Tensor]:
+def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`sample_tokens` in the memory of the logits, which are lost.
 
     A token is in the nucleus when the mass strictly above it is below ``top_p``. Drawing from the whole distribution and
@@ -105,7 +106,8 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
         step: Position in the completion.
 
     Returns:
-        As :func:`sample_tokens`.
+        As :func:`sample_tokens`, and ``bool Tensor[rows]``: the first token drawn lay outside the nucleus. This happens
+        with exactly the probability that the nucleus leaves out.
     """
     rows = logits.shape[0]
     highest = logits.view(rows, -1, BLOCK).amax(-1)
@@ -119,6 +121,7 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
 
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     pending = torch.arange(rows, device=logits.device)
+    again = torch.zeros(rows, dtype=torch.bool, device=logits.device)
     for trial in range(_TRIALS):
         target = _share(uniform(seeds[pending], step * (_TRIALS + 1) + trial), total[pending])
         block = torch.minimum(torch.searchsorted(cumulative[pending], target[:, None], right=True), last[pending])
@@ -140,6 +143,8 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
         pending = pending[above * _UNITS >= top_p * total[pending]]
         if not len(pending):
             break
+        if trial == 0:
+            again[pending] = True
     else:
         ordered, order = _counted(weights[pending]).sort(-1, descending=True)
         mass = ordered.cumsum(-1)
@@ -154,7 +159,7 @@ def draw(logits: Tensor, temperature: float, top_p: float, seeds: Tensor, step: 
         )
         tokens[pending] = order.gather(1, place).squeeze(1)
     chosen = weights.gather(1, tokens[:, None]).squeeze(1)
-    return tokens, (chosen.double().log() - (total / _UNITS).log()).float()
+    return tokens, (chosen.double().log() - (total / _UNITS).log()).float(), again
 
 
 def _counted(weights: Tensor) -> Tensor:

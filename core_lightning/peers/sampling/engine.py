@@ -24,6 +24,8 @@ class SampledTokens:
     """Of each id at the sampling temperature, see :class:`Engine`."""
     stopped: bool
     """An end token or a stop string ended it, not the token limit."""
+    redrawn: int | None = None
+    """How many of its tokens were first drawn outside the nucleus and then again; None where the engine does not say."""
 
 
 @dataclass(frozen=True)

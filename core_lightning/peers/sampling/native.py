@@ -137,19 +137,21 @@ def _sample_batch(
 
     tokens: list[list[int]] = [[] for _ in source]
     logprobs: list[list[float]] = [[] for _ in source]
+    redrawn = [0] * len(source)
     stopped = [False] * len(source)
     stop = StopStrings(settings.stop, tokenizer)
     rows = list(range(len(source)))  # completions in the batch
     logits = decoder.first()
     for step in range(settings.max_new_tokens):
-        drawn, drawn_logprobs = draw(logits, settings.temperature, settings.top_p, row_seeds, step)
+        drawn, drawn_logprobs, again = draw(logits, settings.temperature, settings.top_p, row_seeds, step)
         values = drawn_logprobs.tolist()
         check_drawn(values, step)
-        for i, token, logprob in zip(rows, drawn.tolist(), values, strict=True):
+        for i, token, logprob, outside in zip(rows, drawn.tolist(), values, again.tolist(), strict=True):
             if stopped[i]:
                 continue
             tokens[i].append(token)
             logprobs[i].append(logprob)
+            redrawn[i] += outside
             stopped[i] = token in stop_ids or stop.met(tokens[i])
         going = [place for place, i in enumerate(rows) if not stopped[i]]
         if not going or step + 1 == settings.max_new_tokens:
@@ -161,5 +163,5 @@ def _sample_batch(
             rows, drawn, row_seeds = [rows[place] for place in going], drawn[kept], row_seeds[kept]
         logits = decoder.next(drawn)
 
-    sampled = iter(zip(tokens, logprobs, stopped, strict=True))
+    sampled = iter(zip(tokens, logprobs, stopped, redrawn, strict=True))
     return [[SampledTokens(*next(sampled)) for _ in group] for group in seeds]
