@@ -173,14 +173,20 @@ def save(folder: Path, name: str, seed: int = 0, shape: dict[str, Any] | None = 
         seed: Of the weights.
         shape: Arguments of the configuration of a model that is no family here.
     """
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    tokenizer = character_tokenizer(reverse=False, chat=False)
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config_of(name, shape)).save_pretrained(folder)
+    character_tokenizer(reverse=False, chat=False).save_pretrained(folder)
+    return folder
+
+
+def config_of(name: str, shape: dict[str, Any] | None = None) -> Any:
+    """The configuration of the model that :func:`save` makes."""
+    from transformers import CONFIG_MAPPING
+
     kind = CONFIG_MAPPING[name]
     known = set(getattr(kind, "__dataclass_fields__", ())) | set(getattr(kind, "attribute_map", ()))
-    shape = SPECIALS | {"vocab_size": len(tokenizer)} | (FAMILIES[name].shape if shape is None else shape) | SPREAD
-    torch.manual_seed(seed)
-    config = kind(**{k: v for k, v in shape.items() if k in known})
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    vocabulary = {"vocab_size": len(character_tokenizer(reverse=False, chat=False))}
+    shape = SPECIALS | vocabulary | (FAMILIES[name].shape if shape is None else shape) | SPREAD
+    return kind(**{k: v for k, v in shape.items() if k in known})

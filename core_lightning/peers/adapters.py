@@ -18,6 +18,8 @@ from core_lightning.peers.sources import PeerSourceError, check_pointer, first_l
 #: Starts of an adapter that leave the base as it is. The others (PiSSA, OLoRA, ...) also change the base's own weights,
 #: so that what is saved fits no published base.
 _STARTS_BESIDE_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")
+#: Layers that ``all-linear`` leaves out by family: the kernels of these read the weight past an adapter, so PEFT refuses it.
+_READ_PAST_ADAPTERS = {"falcon_h1": ("out_proj",), "nemotron_h": ("out_proj",)}
 
 
 def adapter_name(peer: str) -> str:
@@ -225,7 +227,8 @@ def _shape(network: Any, name: str, lora: LoraSettings) -> Any:
     choices = ", ".join(_endings(layers))
     targets: list[str] | str = lora.targets
     if targets == "all-linear":
-        targets = _endings(layers)
+        past = _READ_PAST_ADAPTERS.get(base.config.get_text_config().model_type, ())
+        targets = [name for name in _endings(layers) if name not in past]
     if isinstance(targets, str):
         chosen = [n for n in layers if re.fullmatch(targets, n)]
         unfit = [] if chosen else [targets]

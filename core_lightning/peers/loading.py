@@ -100,11 +100,12 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
 
 
 @contextmanager
-def runs_on_text(what: str) -> Iterator[None]:
+def runs_on_text(what: str, doing: str = "be run on text alone") -> Iterator[None]:
     """While a model reads its first tokens: whatever its own code raises is one line.
 
     Args:
         what: Peer and model, for the line.
+        doing: What it cannot do if it fails.
 
     Raises:
         PeerSourceError: It cannot be run.
@@ -114,7 +115,7 @@ def runs_on_text(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, LookupError) as error:
-        raise PeerSourceError(f"{what} cannot be run on text alone ({first_line(error)})") from error
+        raise PeerSourceError(f"{what} cannot {doing} ({first_line(error)})") from error
 
 
 def stop_token_ids(tokenizer: Any, network: Any) -> frozenset[int]:

@@ -107,7 +107,8 @@ class Peer(nn.Module):
         self._halved = False
         self.shards: Shards | None = None  # set by who shards it
         self.beginning: Any = None  # what has been read of all prompts, see reading
-        self.paths = Paths.of(self.backbone)
+        with runs_on_text(f"peer {name!r}: {config.model}", "go on from a cache, and so not be sampled"):
+            self.paths = Paths.of(self.backbone)
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self.backbone, keep_half=half)
         self._rig = Rig(

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from peft.tuners.lora import LoraLayer
 
 import families
 import tiny
 from core_lightning.peers import GenerationSettings, LoraSettings, Peer
+from core_lightning.peers.adapters import adapted_share, add_adapter, text_layers
 from core_lightning.peers.compute.cache import new_cache
 from core_lightning.peers.compute.prefill import prefill
 from core_lightning.peers.sampling.decoding import make_decoder
@@ -121,6 +123,23 @@ def check_rows(peer: Peer) -> None:
             torch.testing.assert_close(logits, exact, atol=TOLERANCE * max(1.0, float(exact.std())), rtol=0)
 
 
+#: What ``all-linear`` leaves out: PEFT refuses the first two, and takes the others' names for those of the routed experts.
+BARE = {"falcon_h1": {"out_proj"}, "nemotron_h": {"out_proj"}, "qwen3_next": {"gate_proj", "up_proj", "down_proj"}}
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_all_linear_fits_every_family(name: str) -> None:
+    """And reaches every layer of text but those that a user is told of."""
+    with torch.device("meta"):
+        network = transformers.AutoModelForCausalLM.from_config(families.config_of(name))
+        network = add_adapter(network, "a", LoraSettings(r=2, targets="all-linear"))
+    layers = text_layers(network)
+    bare = {path.rsplit(".", 1)[-1] for path, layer in layers.items() if not isinstance(layer, LoraLayer)}
+    assert len(layers) > len(bare)
+    assert bare <= BARE.get(name, set())
+    assert bare <= set(adapted_share(network, "a")[1])
+
+
 def test_states_are_selected_with_keys_and_values(tmp_path: Path) -> None:
     cache = new_cache(peer_of(tmp_path, "falcon_h1").backbone)  # both kinds in one layer
     layer = cache.layers[0]
@@ -140,6 +159,7 @@ def test_states_are_selected_with_keys_and_values(tmp_path: Path) -> None:
     [
         ("mamba", {"state_size": 8}, "state space layers alone|takes no key-value cache"),  # by the release of transformers
         ("rwkv", {"attention_hidden_size": 32}, "takes no key-value cache"),
+        ("minimax", {"head_dim": 8, "num_key_value_heads": 2}, r"cannot go on from a cache, and so not be sampled \(MiniMax uses cache of its own"),
     ],
 )
 def test_what_cannot_be_a_peer_is_refused_in_one_line(
