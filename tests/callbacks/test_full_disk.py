@@ -12,7 +12,7 @@ import torch
 
 from core_lightning.callbacks import whole_files
 from core_lightning.callbacks.whole_files import append, replacing
-from test_killed_run import everything, same, train
+from recorded_run import everything, same, train
 
 pytestmark = pytest.mark.usefixtures("few_resamples")
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from pytest_httpserver import HTTPServer
 
+import two_processes
 from core_lightning.peers.peer import Peer, Scored
 from runs import ACCELERATOR, Diary, fit, of_peer, peer, same
 from served import ServedModel
@@ -57,7 +58,7 @@ def two(
     fit(begun, folder, plain, batch_size=4, max_epochs=1)
     begun.peers["a"].save_adapter(folder / "plain-adapter")
 
-    script = str(Path(__file__).with_name("two_processes.py"))
+    script = two_processes.__file__
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     url = make_httpserver.url_for("/").rstrip("/")
     arguments = [sys.executable, script, str(folder), str(llama_folder), str(neox_folder), url]

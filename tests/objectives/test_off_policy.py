@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_lightning.objectives import CISPO, GRPO, GSPO, Objective, off_policy_report
-from test_policy_objectives import each_objective
-from token_batches import loss_oracle, random_step
+from token_batches import each_objective, loss_oracle, random_step
 
 
 def drawn_from(seed: int, old: torch.Tensor, spread: float = 0.5) -> torch.Tensor:

@@ -25,18 +25,7 @@ from core_lightning.objectives import (
 )
 from core_lightning.schedule import Linear
 from core_lightning.schedule import Step as Switch
-from token_batches import Step, held_back, loss_oracle, random_step
-
-OBJECTIVES = [
-    GRPO(entropy_coef=0.01),
-    GRPO(beta=0.1, kl_estimator="k1", clip_low=0.1, clip_high=0.3),
-    GSPO(beta=0.04, clip_low=0.1, clip_high=0.1),
-    SAPO(kl_estimator="k2"),
-    DrGRPO(max_tokens=9),
-    DAPO(),
-    CISPO(clip_low=0.2, clip_high=0.3),
-]
-each_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
+from token_batches import Step, each_objective, held_back, loss_oracle, random_step
 
 
 @each_objective

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tiny
 from core_lightning.peers import GenerationSettings, Peer
 from core_lightning.peers.sampling.client import ServerError
 from core_lightning.peers.sampling.settings import ServerSettings
@@ -134,7 +135,7 @@ if sys.argv[2] == "fail":
 
 @pytest.mark.parametrize("end", ["well", "fail"])
 def test_no_process_outlives_a_run(folders: Callable[[str], Path], end: str) -> None:
-    paths = os.pathsep.join(map(str, [Path(__file__).parent, *Path(__file__).parents[1].glob("peers"), *Path(__file__).parents[1:3]]))
+    paths = os.pathsep.join(map(str, [Path(__file__).parent, Path(tiny.__file__).parent, Path(__file__).parents[2]]))
     run = subprocess.Popen(
         [sys.executable, "-c", ENDS, str(folders("tiny")), end],
         env=os.environ | ENVIRONMENT | {"PYTHONPATH": paths}, stdout=subprocess.PIPE, start_new_session=True,

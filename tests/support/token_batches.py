@@ -5,10 +5,22 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import pytest
 import torch
 from torch import Tensor
 
 from core_lightning.objectives import CISPO, DAPO, GRPO, GSPO, SAPO, DrGRPO, Objective, Totals
+
+OBJECTIVES = [
+    GRPO(entropy_coef=0.01),
+    GRPO(beta=0.1, kl_estimator="k1", clip_low=0.1, clip_high=0.3),
+    GSPO(beta=0.04, clip_low=0.1, clip_high=0.1),
+    SAPO(kl_estimator="k2"),
+    DrGRPO(max_tokens=9),
+    DAPO(),
+    CISPO(clip_low=0.2, clip_high=0.3),
+]
+each_objective = pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: type(o).__name__)
 
 
 @dataclass
