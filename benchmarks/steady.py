@@ -3,7 +3,9 @@
     python -m benchmarks.steady [--steps 500] [--quick]
 
 The nano pair in the real command, with short completions, so that a step takes well under a second: what would pile up with
-every step does so here as in a run of hours. Two evaluations and ten checkpoints are part of it.
+every step does so here as in a run of hours. Two evaluations and ten checkpoints are part of it. Gold answers are written such
+that only the process for computer algebra can compare them, and some hold it until it is cut off: the processes that are
+watched include it, and those that take its place.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ class SymbolicTasks(NanoTasks):
 
 
 def symbolic(index: int, problem: Problem) -> Problem:
-    """The problem with another gold answer, one in a hundred with an endless one."""
-    gold = ENDLESS % index if index % 100 == 0 else rf"{problem.answer}\frac{{\pi}}{{\pi}}"
+    """The problem with another gold answer, some of every task with an endless one."""
+    gold = ENDLESS % index if index % 51 == 0 else rf"{problem.answer}\frac{{\pi}}{{\pi}}"
     return replace(problem, answer=gold, kind="math")
 
 

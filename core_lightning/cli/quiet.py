@@ -26,6 +26,8 @@ _SAID = {
         "were not sharded",
         "TP rules were not applied",
     ),  # nothing is meant to be
+    # Prompts are measured here, and those that are too long are told of in one line.
+    "transformers.tokenization_utils_base": ("sequence length is longer than the specified maximum",),
     "transformers.quantizers.quantizer_gguf": ("`kernels`", "Dequantizing the whole model"),
 }
 

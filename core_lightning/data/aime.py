@@ -32,7 +32,7 @@ class AIME(HubDataModule):
         rows = self.rows(self.hub_split, ["problem", "answer"])
         return {
             "train": [
-                Problem(f"aime/{i}", row["problem"], aime_gold(row["answer"], f"row {i}"), source="aime")
+                Problem(f"aime/{i}", row.text("problem"), aime_gold(row.text("answer"), row.place), source="aime")
                 for i, row in enumerate(rows)
             ]
         }
@@ -50,7 +50,5 @@ def aime_gold(answer: object, row: str) -> str:
     """
     found = parse_quantity(bare_gold(str(answer)))
     if found is None or not 0 <= found.value <= 999 or found.value.denominator != 1:
-        raise DataError(
-            f"AIME {row}: the answer column holds {answer!r}, not an integer from 0 to 999; correct the row"
-        )
+        raise DataError(f"{row}: the answer column holds {answer!r}, not an integer from 0 to 999; correct the row")
     return str(found.value)

@@ -44,18 +44,16 @@ class GPQA(HubDataModule):
         return {"train": [self._problem(f"{config}/{i}", row) for i, row in enumerate(rows)]}
 
     def _problem(self, id: str, row: Row) -> Problem:
-        options = [str(row[column]).strip() for column in _OPTIONS]
-        if not all(options):
-            raise DataError(f"GPQA row {id}: {_OPTIONS[options.index('')]!r} is empty; correct or remove the row")
+        options = [row.text(column) for column in _OPTIONS]
         order = list(range(len(options)))
         random.Random(f"{self.option_seed}:{id}").shuffle(order)
         return Problem(
             id,
-            render_choices(row["Question"].strip(), [options[i] for i in order]),
+            render_choices(row.text("Question"), [options[i] for i in order]),
             LETTERS[order.index(0)],
             kind="choice",
             source=f"gpqa_{self.subset}",
             chance=1 / len(options),
             choices=tuple(options[i] for i in order),
-            metadata={"subject": str(row["Subdomain"]), "option_order": "".join(map(str, order))},
+            metadata={"subject": row.text("Subdomain", optional=True), "option_order": "".join(map(str, order))},
         )

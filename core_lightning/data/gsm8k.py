@@ -33,7 +33,7 @@ class GSM8K(HubDataModule):
         return {
             name: [
                 Problem(
-                    f"gsm8k/{name}/{i}", row["question"], gsm8k_gold(row["answer"], f"{name} row {i}"), source="gsm8k"
+                    f"gsm8k/{name}/{i}", row.text("question"), gsm8k_gold(row.text("answer"), row.place), source="gsm8k"
                 )
                 for i, row in enumerate(self.rows(name, ["question", "answer"], self.config))
             ]
@@ -50,5 +50,5 @@ def gsm8k_gold(solution: str, row: str) -> str:
     _, mark, answer = solution.rpartition("####")
     answer = answer.strip().replace(",", "")
     if not mark or not _NUMBER.fullmatch(answer):
-        raise DataError(f"GSM8K {row}: no number after '####' in the answer column; correct or remove the row")
+        raise DataError(f"{row}: no number after '####' in the answer column; correct or remove the row")
     return answer

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from core_lightning.data.errors import DataError
+from core_lightning.data.files import as_text, read_rows
 from core_lightning.data.module import RescueDataModule
 from core_lightning.hub import offline_if_unreachable
 
-Row = Mapping[str, Any]
-_BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv")
+
+
+class Row(dict[str, Any]):
+    """The columns of a row, and where it stands.
+
+    Args:
+        place: File and line, or the data set and the number of the row; for messages.
+        columns: What is in it.
+    """
+
+    def __init__(self, place: str, columns: Iterable[tuple[str, Any]]) -> None:
+        super().__init__(columns)
+        self.place = place
+
+    def text(self, column: str, optional: bool = False) -> str:
+        """What a column holds, as text.
+
+        Raises:
+            DataError: It is no text and no number, or nothing and not ``optional``.
+        """
+        text = as_text(self[column], f"{self.place}: {column!r}")
+        if not text and not optional:
+            raise DataError(f"{self.place}: {column!r} is empty; fill it in or remove the row")
+        return text
 
 
 class HubDataModule(RescueDataModule):
@@ -54,31 +78,38 @@ class HubDataModule(RescueDataModule):
         Raises:
             DataError: If the hub or the files cannot be read, or a split or column is missing.
         """
-        import datasets.config
-        from datasets import load_dataset, load_dataset_builder
-
         where = f"{self.path or self.repo}{f' ({config})' if config else ''}, split {split!r}"
+        found: list[Row] = []
+        if self.path is not None:
+            # Not through datasets, which knows no lines, and reads the texts NA and 007 of a CSV as nothing and as 7.
+            for file in local_files(self.path, split, config):
+                for line, row in read_rows(file):
+                    found.append(Row(f"{file}:{line}", _chosen(row, columns, f"{file}:{line}")))
+            if not found:
+                raise DataError(f"{where}: no rows")
+            return found
+        table = self._from_hub(split, config, where)
+        _chosen(dict.fromkeys(table.column_names), columns, where)
+        for number, row in enumerate(table, start=1):
+            found.append(Row(f"{where}, row {number}", _chosen(row, columns, where)))
+        return found
+
+    def _from_hub(self, split: str, config: str | None, where: str) -> Any:
+        import datasets.config
+        from datasets import load_dataset_builder
+
         try:
-            if self.path is None:
-                offline_if_unreachable(datasets.config.HF_ENDPOINT)
-                builder = load_dataset_builder(self.repo, config, revision=self.revision)
-                if type(builder).__module__.startswith("datasets.packaged_modules.cache"):
-                    builder = self._cached(builder, where)
-                builder.download_and_prepare()
-                self.commit = builder.hash
-                table = builder.as_dataset(split=split)
-            else:
-                files = local_files(self.path, split, config)
-                table = load_dataset(_BUILDERS[files[0].suffix], data_files=[str(f) for f in files], split="train")
+            offline_if_unreachable(datasets.config.HF_ENDPOINT)
+            builder = load_dataset_builder(self.repo, config, revision=self.revision)
+            if type(builder).__module__.startswith("datasets.packaged_modules.cache"):
+                builder = self._cached(builder, where)
+            builder.download_and_prepare()
+            self.commit = builder.hash
+            return builder.as_dataset(split=split)
         except DataError:
             raise
         except Exception as error:
             raise DataError(explain(error, where, self.split_mend)) from error
-        if missing := [column for column in columns if column not in table.column_names]:
-            raise DataError(
-                f"{where}: no column {missing[0]!r} among {', '.join(table.column_names)}; is it the right data set?"
-            )
-        return [{column: "" if row[column] is None else row[column] for column in columns} for row in table]
 
     def _cached(self, newest: Any, where: str) -> Any:
         """The cached copy of the pinned revision: without the hub, ``datasets`` takes the newest of any revision."""
@@ -103,6 +134,12 @@ class HubDataModule(RescueDataModule):
         )
 
 
+def _chosen(row: Mapping[str, Any], columns: Sequence[str], where: str) -> list[tuple[str, Any]]:
+    if missing := [column for column in columns if column not in row]:
+        raise DataError(f"{where}: no column {missing[0]!r} among {', '.join(row)[:200]}; is it the right data set?")
+    return [(column, "" if row[column] is None else row[column]) for column in columns]
+
+
 def local_files(path: Path, split: str, config: str | None = None) -> list[Path]:
     """The files of one split in a local copy of a hub data set.
 
@@ -110,10 +147,10 @@ def local_files(path: Path, split: str, config: str | None = None) -> list[Path]
         DataError: If there are none, or they are of different formats.
     """
     if path.is_file():
-        files = [path] if path.suffix in _BUILDERS else []
+        files = [path] if path.suffix in _SUFFIXES else []
     else:
         folder = path / config if config and (path / config).is_dir() else path
-        every = sorted(f for f in folder.rglob("*") if f.suffix in _BUILDERS)
+        every = sorted(f for f in folder.rglob("*") if f.suffix in _SUFFIXES)
         # Not train_socratic.jsonl, which lies beside train.jsonl in the original GSM8K folder.
         named = re.compile(rf"{re.escape(split)}(-.*)?\.\w+")
         files = [f for f in every if f.parent.name == split or named.fullmatch(f.name)]

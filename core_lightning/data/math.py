@@ -77,11 +77,11 @@ class MATH(HubDataModule):
 
 
 def _problem(id: str, row: Row) -> Problem:
-    gold = last_boxed(row["solution"])
+    gold = last_boxed(row.text("solution"))
     if not gold:
-        raise DataError(rf"MATH row {id}: no balanced \boxed{{}} in the solution column; correct or remove the row")
-    about = {"subject": str(row["type"]), "level": str(row["level"])}
-    return Problem(id, row["problem"], gold, kind="math", source="math", metadata=about)
+        raise DataError(rf"{row.place}: no balanced \boxed{{}} in the solution column; correct or remove the row")
+    about = {"subject": row.text("type", optional=True), "level": row.text("level", optional=True)}
+    return Problem(id, row.text("problem"), gold, kind="math", source="math", metadata=about)
 
 
 def last_boxed(solution: str) -> str | None:

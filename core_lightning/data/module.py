@@ -19,6 +19,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.data.errors import DataError
+from core_lightning.data.files import is_blank
 from core_lightning.data.loader import ProblemLoader, TrainLoader
 from core_lightning.data.questions import read_questions
 from core_lightning.data.splits import SPLITS, Split, assign_splits, near_duplicates, take
@@ -118,7 +119,10 @@ class RescueDataModule(LightningDataModule):
         self._check(p for split in problems.values() for p in split)
         splits, dropped = assign_splits(problems, self.seed, self.val_fraction, self.test_fraction)
         if not splits["train"]:
-            raise DataError(f"{self.source} leaves no problem to train on: add problems, or lower data.val_fraction")
+            raise DataError(
+                f"{self.origin} leaves no problem to train on: all are held out; add problems, or set data.val_fraction and "
+                "data.test_fraction to 0"
+            )
         for split, limit in self.limits.items():
             if limit is not None:
                 if limit > len(splits[split]):
@@ -151,6 +155,11 @@ class RescueDataModule(LightningDataModule):
     def source(self) -> str:
         """Name of the source in messages and in the manifest."""
         return type(self).__name__
+
+    @property
+    def origin(self) -> str:
+        """Where the problems come from, in messages: the file, where there is one."""
+        return self.source
 
     @property
     def chance(self) -> float:
@@ -255,7 +264,7 @@ class RescueDataModule(LightningDataModule):
         for problem in problems:
             ids[problem.id] += 1
             for field in ("question", "answer"):
-                if not getattr(problem, field).strip():
+                if is_blank(getattr(problem, field)):
                     raise DataError(
                         f"{self.source}: problem {problem.id!r} has an empty {field}; fill it in or remove it"
                     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from core_lightning.answers import canonical_answer, infer_kind
+from core_lightning.answers.equality import bare_gold
 from core_lightning.data.choices import LETTERS, bare_options, gold_letter, render_choices, shows_options
 from core_lightning.data.errors import DataError
 from core_lightning.data.files import Rows, as_text, read_json_lines, read_rows
@@ -17,6 +19,7 @@ from core_lightning.data.splits import Split
 from core_lightning.records import AnswerKind, Problem
 
 _FIELDS = ("id", "question", "answer")
+_NO_NUMBERS = ("nan", "-nan", "inf", "+inf", "-inf")
 
 
 class Table(RescueDataModule):
@@ -75,6 +78,11 @@ class Table(RescueDataModule):
         self.kind: AnswerKind = kind if self.choices is None else "choice"
         self.guess = chance
 
+    @property
+    def origin(self) -> str:
+        """The training file."""
+        return str(self.paths["train"])
+
     def load(self) -> Mapping[Split, Sequence[Problem]]:
         """One list for each file."""
         problems: dict[Split, list[Problem]] = {}
@@ -85,7 +93,7 @@ class Table(RescueDataModule):
                 problem = self._problem(row, line, file)
                 if (first := lines.setdefault(problem.id, line)) != line:
                     raise DataError(
-                        f"{file}:{line}: id {problem.id!r} stands in line {first} already; ids must be unique in a file"
+                        f"{file}:{line}: id {problem.id[:60]!r} stands in line {first} already; ids must be unique in a file"
                     )
                 problems[split].append(problem)
             if not problems[split]:
@@ -104,8 +112,10 @@ class Table(RescueDataModule):
 
         def text(column: str, field: str) -> str:
             if column not in row:
-                raise DataError(f"{where}: no {column!r} among {', '.join(row)}; map it with data.columns.{field}")
-            if not (value := as_text(row[column], where)):
+                raise DataError(
+                    f"{where}: no {column!r} among {', '.join(row)[:200]}; map it with data.columns.{field}"
+                )
+            if not (value := as_text(row[column], f"{where}: {column!r}")):
                 raise DataError(f"{where}: {column!r} is empty; fill it in or remove the row")
             return value
 
@@ -117,6 +127,7 @@ class Table(RescueDataModule):
                     f"{where}: data.kind is choice, but the question shows no options A), B), ...; name their column as "
                     "data.columns.choices"
                 )
+            self._check_gold(answer, where)
             return Problem(id, question, answer, self.kind, source=file.stem, chance=self.guess or 0.0)
         options = self._options(row, where, text)
         letter = gold_letter(answer, options)
@@ -128,6 +139,20 @@ class Table(RescueDataModule):
         chance = 1 / len(options) if self.guess is None else self.guess
         shown = render_choices(question, options)
         return Problem(id, shown, letter, "choice", source=file.stem, chance=chance, choices=tuple(options))
+
+    def _check_gold(self, answer: str, where: str) -> None:
+        if self.kind != "text" and answer.lower() in _NO_NUMBERS:
+            raise DataError(
+                f"{where}: the answer is {answer}, which programs write where a number is missing; correct or remove the "
+                "row, or set data.kind to text if it is the answer"
+            )
+        gold = bare_gold(answer)
+        if canonical_answer(gold, infer_kind(gold) if self.kind == "auto" else self.kind) is None:
+            as_what = {"number": "a number", "choice": "a letter"}.get(self.kind, "an answer")
+            raise DataError(
+                f"{where}: the answer {answer[:40]!r} cannot be read as {as_what}, so nothing would ever be right; correct "
+                "or remove the row, or change data.kind"
+            )
 
     def _question(self, text: Any) -> str:
         template = self.columns["question"]
@@ -145,7 +170,7 @@ class Table(RescueDataModule):
         else:
             column = str(self.choices)
             if column not in row:
-                raise DataError(f"{where}: no {column!r} among {', '.join(row)}; correct data.columns.choices")
+                raise DataError(f"{where}: no {column!r} among {', '.join(row)[:200]}; correct data.columns.choices")
             listed = row[column]
             if isinstance(listed, str):
                 try:
@@ -154,7 +179,7 @@ class Table(RescueDataModule):
                     listed = None
             if not isinstance(listed, list):
                 raise DataError(f"{where}: {column!r} is no list of options; in CSV, write it as a JSON list")
-            options = [as_text(option, where) for option in listed]
+            options = [as_text(option, f"{where}: {column!r}") for option in listed]
         options = bare_options(options)
         if not 2 <= len(options) <= len(LETTERS) or not all(options) or len(set(options)) < len(options):
             raise DataError(

@@ -31,6 +31,11 @@ LIGHTNING = "lightning.pytorch.utilities.rank_zero"
             False,
         ),
         ("transformers.quantizers.quantizer_gguf", "the file is damaged", True),
+        (
+            "transformers.tokenization_utils_base",
+            "Token indices sequence length is longer than the specified maximum sequence length for this model (9 > 1).",
+            False,
+        ),
     ],
 )
 def test_lines(logger: str, line: str, heard: bool, caplog: pytest.LogCaptureFixture) -> None:

@@ -118,7 +118,7 @@ def test_aime_is_one_pool_of_integers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", ["1000", "-1", "1.5", "about 7", None, "nan"])
 def test_aime_row_with_another_answer_is_named(tmp_path: Path, answer: str | None) -> None:
     rows = [{"problem": "One?", "answer": "1"}, {"problem": "Two?", "answer": answer}]
-    with pytest.raises(DataError, match=r"AIME row 1: .* not an integer from 0 to 999"):
+    with pytest.raises(DataError, match=r"test\.parquet:2: .*( not an integer from 0 to 999|'answer' is empty)"):
         AIME(path=str(parquet(tmp_path / "test.parquet", rows))).setup()
 
 
@@ -162,16 +162,53 @@ def test_gpqa_option_order_follows_its_seed(tmp_path: Path) -> None:
 
 def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     bad_number = [gsm8k_row(0), {"question": "Who?", "answer": "nobody knows"}]
-    with pytest.raises(DataError, match=r"GSM8K train row 1: no number after '####'"):
+    with pytest.raises(DataError, match=r"g\.parquet:2: no number after '####'"):
         GSM8K(path=str(parquet(tmp_path / "g.parquet", bad_number))).setup()
     bad_box = [math_row(0), math_row(1), math_row(2, r"so $\boxed{\frac{1}{2}$")]
-    with pytest.raises(DataError, match=r"MATH row math/2: no balanced \\boxed\{\}"):
+    with pytest.raises(DataError, match=r"m\.parquet:3: no balanced \\boxed\{\}"):
         MATH(path=str(parquet(tmp_path / "m.parquet", bad_box))).setup()
     bad_options = [gpqa_row(0), gpqa_row(1) | {"Incorrect Answer 2": None}]
-    with pytest.raises(DataError, match="GPQA row gpqa_main/1: 'Incorrect Answer 2' is empty"):
+    with pytest.raises(DataError, match=r"q\.parquet:2: 'Incorrect Answer 2' is empty"):
         GPQA(path=str(parquet(tmp_path / "q.parquet", bad_options))).setup()
-    with pytest.raises(DataError, match="'gsm8k/train/1' has an empty question"):
+    with pytest.raises(DataError, match=r"e\.parquet:2: 'question' is empty"):
         GSM8K(path=str(parquet(tmp_path / "e.parquet", [gsm8k_row(0), gsm8k_row(1) | {"question": None}]))).setup()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("nul.jsonl", b'{"question": "a\\u0000", "answer": "#### 1"}', r"nul\.jsonl:2: 'question': .*NUL"),
+        ("nested.jsonl", b'{"question": "a?", "answer": ["#### 1"]}', r"nested\.jsonl:2: 'answer': expected a text"),
+        ("nan.jsonl", b'{"question": "a?", "answer": NaN}', r"nan\.jsonl:2: 'answer': .*NaN"),
+        ("latin.jsonl", b'{"question": "\xe9?", "answer": "#### 1"}', r"latin\.jsonl:2: not UTF-8"),
+        ("cut.jsonl", b'{"question": "a?", "ans', r"cut\.jsonl:2: not JSON"),
+        ("other.jsonl", b'{"question": "a?", "solution": "#### 1"}', r"other\.jsonl:2: no column 'answer' among"),
+        ("latin.csv", b'"\xe9?",#### 1', r"latin\.csv:2: not UTF-8"),
+        ("short.csv", b'"a?"', r"short\.csv:2: more or fewer fields"),
+        ("list.json", b'[{"question": "a?", "answer": "#### 1"}, 7]', r"list\.json:2: expected a JSON object, got 7"),
+    ],
+)
+def test_a_local_copy_is_refused_with_file_and_line(tmp_path: Path, name: str, content: bytes, line: str) -> None:
+    first = {".csv": b"question,answer\n", ".json": b""}.get(Path(name).suffix, json.dumps(gsm8k_row(1)).encode() + b"\n")
+    (tmp_path / name).write_bytes(first + content)
+    with pytest.raises(DataError, match=line) as caught:
+        GSM8K(path=str(tmp_path / name)).setup()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_local_copy_is_read_as_it_is(tmp_path: Path) -> None:
+    """As a table of one's own: a mark at the beginning, other ends of lines, texts that look like something else."""
+    rows = [{"question": text, "answer": f"#### {i}"} for i, text in enumerate(("NA", "007", "y" * 100_000))]
+    (tmp_path / "c.csv").write_bytes(
+        b"\xef\xbb\xbfquestion,answer\r\n" + b"".join(f"{r['question']},{r['answer']}\r\n".encode() for r in rows)
+    )
+    (tmp_path / "j.json").write_text(json.dumps(rows, indent=1))
+    parquet(tmp_path / "p.parquet", rows)
+    for name in ("c.csv", "j.json", "p.parquet"):
+        data = GSM8K(path=str(tmp_path / name), val_fraction=0.0, test_fraction=0.0)
+        assert [(p.question, p.answer) for p in data.splits["train"]] == [
+            (r["question"], r["answer"][-1]) for r in rows
+        ], name
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:
@@ -187,7 +224,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train split in several formats"):
         GSM8K(path=str(tmp_path)).setup()
     (tmp_path / "damaged.parquet").write_bytes(b"PAR1 not really")
-    with pytest.raises(DataError, match="cannot be loaded: Parquet magic bytes not found"):
+    with pytest.raises(DataError, match=r"damaged\.parquet: cannot be read as Parquet"):
         GSM8K(path=str(tmp_path / "damaged.parquet")).setup()
     with pytest.raises(DataError, match=r"data.subset must be main, diamond or extended, got 'big'"):
         GPQA(subset="big")  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ def test_chance_of_a_multiple_choice_file(tmp_path: Path) -> None:
         ('{"question": "1?"}', r"t\.jsonl:1: no 'answer' among question; map it with data\.columns\.answer"),
         ('{"question": "1?", "answer": " "}', r"t\.jsonl:1: 'answer' is empty"),
         ('{"question": null, "answer": "1"}', r"t\.jsonl:1: 'question' is empty"),
-        ('{"question": "1?", "answer": ["1"]}', r"t\.jsonl:1: expected a text or a number"),
+        ('{"question": "1?", "answer": ["1"]}', r"t\.jsonl:1: 'answer': expected a text or a number"),
         ('{"id": "", "question": "1?", "answer": "1"}', r"t\.jsonl:1: 'id' is empty"),
         (
             '{"id": 7, "question": "1?", "answer": "1"}\n{"id": 7, "question": "2?", "answer": "2"}',
@@ -100,6 +100,7 @@ def test_json_lines_that_cannot_be_read(tmp_path: Path, text: str, line: str) ->
         ("t.csv", b"id,question,answer\n1,a, b?,2\n", r"t\.csv:2: more or fewer fields than the header"),
         ("t.csv", b"id,question,answer\n1,a\n", r"t\.csv:2: more or fewer fields"),
         ("t.csv", b"\xff\xfe\x00", r"t\.csv:1: not UTF-8 text"),
+        ("t.csv", b"\nid,question,answer\n1,a?,2\n", r"t\.csv:1: the line is blank"),
         ("t.jsonl", b"\xff\xfe\x00", r"t\.jsonl:1: not UTF-8 text"),
         ("t.parquet", b"PAR1", r"t\.parquet: cannot be read as Parquet"),
     ],
@@ -168,6 +169,71 @@ def test_a_repeated_id_is_refused_with_both_lines(tmp_path: Path, suffix: str) -
         Table(path=write(tmp_path, suffix, rows)).setup()
 
 
+@FORMATS
+@pytest.mark.parametrize("column", ["id", "question", "answer"])
+@pytest.mark.parametrize("text", ["", " \t", "\u00a0", "\u200b", "\ufeff", "\x01"], ids=ascii)
+def test_what_cannot_be_seen_is_empty(tmp_path: Path, suffix: str, column: str, text: str) -> None:
+    rows = [dict(row) for row in ROWS[:3]]
+    rows[1][column] = text
+    with pytest.raises(DataError, match=rf"w\.{suffix}:{3 if suffix == 'csv' else 2}: '{column}' is empty"):
+        Table(path=write(tmp_path, suffix, rows)).setup()
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("kind", "answer", "line"),
+    [
+        ("auto", "nan", "the answer is nan, which programs write where a number is missing"),
+        ("auto", "-Inf", "the answer is -Inf"),
+        ("number", "many", "the answer 'many' cannot be read as a number, so nothing would ever be right"),
+        ("auto", "...", "the answer '...' cannot be read as an answer"),
+    ],
+)
+def test_a_gold_answer_that_nothing_equals(tmp_path: Path, suffix: str, kind: Any, answer: str, line: str) -> None:
+    path = write(tmp_path, suffix, [ROWS[0], ROWS[1] | {"answer": answer}])
+    with pytest.raises(DataError, match=rf"w\.{suffix}:{3 if suffix == 'csv' else 2}: {line}"):
+        Table(path=path, kind=kind).setup()
+
+
+def test_a_letter_is_asked_for_where_the_question_shows_options(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "c.jsonl", [{"question": "Even?\nA) 3\nB) 4", "answer": "4"}])
+    with pytest.raises(DataError, match=r"c\.jsonl:1: the answer '4' cannot be read as a letter"):
+        Table(path=path, kind="choice").setup()
+
+
+def test_the_word_nan_may_be_an_answer(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "n.jsonl", [{"id": "n", "question": "0/0 in JavaScript?", "answer": "NaN"}])
+    assert train(Table(path=path, kind="text", **WHOLE)) == [("n", "0/0 in JavaScript?", "NaN")]
+
+
+def test_files_put_together_have_marks_within(tmp_path: Path) -> None:
+    mark = b"\xef\xbb\xbf"
+    (tmp_path / "a.jsonl").write_bytes(b"".join(mark + mark + json.dumps(row).encode() + b"\n" for row in ROWS))
+    head, *lines = ["id,question,answer", *(",".join(row) for row in EXPECTED)]
+    (tmp_path / "a.csv").write_bytes(b"".join(mark + mark + line.encode() + b"\n" for line in (head, *lines)))
+    for suffix in ("jsonl", "csv"):
+        assert train(Table(path=str(tmp_path / f"a.{suffix}"), **WHOLE)) == EXPECTED
+
+
+def test_parquet_rows_that_cannot_be_read(tmp_path: Path) -> None:
+    texts = pa.array([b"1?", b"2?", b"\xff?"], pa.binary())
+    columns = {"question": pa.StringArray.from_buffers(3, *texts.buffers()[1:]), "answer": ["1", "2", "3"]}
+    pq.write_table(pa.table(columns), tmp_path / "u.parquet")
+    with pytest.raises(DataError, match=r"u\.parquet:3: not UTF-8 text"):
+        Table(path=str(tmp_path / "u.parquet")).setup()
+    twice = pa.table([["1?"], ["2"], ["3"]], names=["question", "answer", "answer"])
+    pq.write_table(twice, tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: two columns are named 'answer'; rename one"):
+        Table(path=str(tmp_path / "t.parquet")).setup()
+
+
+@pytest.mark.parametrize("bits", [pa.float16(), pa.float32(), pa.float64()], ids=str)
+def test_a_tenth_is_a_tenth_in_any_precision(tmp_path: Path, bits: Any) -> None:
+    answers = pa.array([0.1, 145.0], pa.float64()).cast(bits)
+    pq.write_table(pa.table({"question": ["1?", "2?"], "answer": answers}), tmp_path / "f.parquet")
+    assert [answer for *_, answer in train(Table(path=str(tmp_path / "f.parquet"), **WHOLE))] == ["0.1", "145"]
+
+
 @pytest.mark.parametrize("content", [b"\xef\xbb\xbf", b""], ids=["bom", "none"])
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_marks_at_the_beginning_and_line_ends_do_not_matter(tmp_path: Path, content: bytes, end: bytes) -> None:
@@ -185,6 +251,7 @@ def test_marks_at_the_beginning_and_line_ends_do_not_matter(tmp_path: Path, cont
         ('"answer": {"a": 1}', "expected a text or a number"),
         ('"answer": "1", "answer": "2"', "the name 'answer' stands twice"),
         ('"answer": "\\ud800"', r"half of a character \(\\ud800\)"),
+        ('"answer": ' + "9" * 5_000, r"4300 digits.*; correct the line$"),
         ('"answer": ' + "[" * 100_000, "not read as JSON|not JSON"),
     ],
 )
@@ -212,7 +279,7 @@ def test_numbers_keep_their_digits(tmp_path: Path) -> None:
 def test_one_line_only(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "one.jsonl", ROWS[:1])
     assert train(Table(path=path, **WHOLE)) == EXPECTED[:1]
-    with pytest.raises(DataError, match="leaves no problem to train on"):
+    with pytest.raises(DataError, match=r"one\.jsonl leaves no problem to train on: all are held out"):
         Table(path=path).setup()
 
 
