@@ -3,9 +3,9 @@
     python -m benchmarks.steady [--steps 500] [--quick]
 
 The nano pair in the real command, with short completions, so that a step takes well under a second: what would pile up with
-every step does so here as in a run of hours. Two evaluations and ten checkpoints are part of it. Gold answers are written such
-that only the process for computer algebra can compare them, and some hold it until it is cut off: the processes that are
-watched include it, and those that take its place.
+every step does so here as in a run of hours. Two evaluations and ten checkpoints are part of it. Gold answers are written
+such that only the process for computer algebra can compare them, and some hold it until it is cut off: the processes that
+are watched include it, and those that take its place.
 """
 
 from __future__ import annotations
