@@ -40,7 +40,7 @@ from core_lightning.peers.sampling.rollout_weights import RolloutWeights
 from core_lightning.peers.scoring import scorer
 from core_lightning.peers.scoring.packing import Sequenced
 from core_lightning.peers.scoring.scorer import Policy, Scored
-from core_lightning.peers.sources import hub_name
+from core_lightning.peers.sources import ModelSource, hub_name
 from core_lightning.peers.turns import Shards
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rollout_peer import Completion
@@ -65,55 +65,85 @@ class Peer(nn.Module):
     def __init__(self, name: str, config: PeerConfig, device: torch.device, base: Peer | None = None) -> None:
         super().__init__()
         self.name = name
-        self._adapter = adapter_name(name)
         self.config = config
         self.device = device if config.device == "auto" else torch.device(config.device)
+        self.shards: Shards | None = None  # set by who shards it
+        self.beginning: Any = None  # what has been read of all prompts, see reading
+        self._adapter = adapter_name(name)
+        self._synced: list[int] | None = None  # the state of the adapter that the engine has
+        self._halved = False
         source = resolve(config.model, config.revision)
+        self._load(source, base)
+        self._prepare_layers()
+        self._prepare_texts()
+        self._check_head()
+        with runs_on_text(self._whose, "go on from a cache, and so not be sampled"):
+            self.paths = Paths.of(self.backbone)
+        self._prepare_sampling(source)
+        #: What a user should know of this peer, a line each.
+        self.notes = [describe(self.network, name), *self._fix_positions()]
+
+    @property
+    def _whose(self) -> str:
+        return f"peer {self.name!r}: {self.config.model}"
+
+    def _load(self, source: ModelSource, base: Peer | None) -> None:
+        """The base model, or that of another peer, and an adapter of its own on it."""
+        config = self.config
         self.tokenizer = base.tokenizer if base else load_tokenizer(source)
         network = base.network if base else load_base(config, source, self.device)
         if base is None and (reason := why_not(network)):
-            raise PeerSourceError(f"peer {name!r}: {config.model} {reason}")
+            raise PeerSourceError(f"{self._whose} {reason}")
         hub_id, commit = hub_name(source, getattr(network.config, "_commit_hash", None))
         named = hub_id or (config.model if config.model.startswith(("embedded/", "nano/")) else None)
         self.base_name = (hub_id, commit) if hub_id else None
-        self.network = add_adapter(network, name, config.lora, config.adapter, base=named, revision=commit)
-        plain = config.compute == "plain"
+        self.network = add_adapter(network, self.name, config.lora, config.adapter, base=named, revision=commit)
+        if not self.adapter_parameters():
+            raise PeerSourceError(f"peer {self.name!r}: the adapter has no trainable weight; check lora.targets")
+
+    def _prepare_layers(self) -> None:
+        """The layers in the form they run in, and the head that logits come from."""
+        model: Any = self.network.get_base_model()
+        plain = self.config.compute == "plain"
         if not plain:
             merge_nodes(self.network)
         limit_time_steps(self.network)
-        model: Any = self.network.get_base_model()
         if any(hasattr(model.get_output_embeddings(), mark) for mark in ("base_layer", "original_module")):
-            raise PeerSourceError(f"peer {name!r}: the output layer is scored frozen; leave it out of lora.targets")
-        self._modal = self._modal_layers()
-        self.stop_ids = stop_token_ids(self.tokenizer, model)
-        self.head = LogitHead.of(model, plain)
-        if config.gradient_checkpointing and not checkpoint_layers(model):
             raise PeerSourceError(
-                f"peer {name!r}: {config.model} has no layers that can be run again; set gradient_checkpointing to false"
+                f"peer {self.name!r}: the output layer is scored frozen; leave it out of lora.targets"
             )
-        self.encoder = PromptEncoder(self.tokenizer, config, name, model.get_input_embeddings().weight.shape[0])
+        self._modal = self._modal_layers()
+        self.head = LogitHead.of(model, plain)
+        if self.config.gradient_checkpointing and not checkpoint_layers(model):
+            raise PeerSourceError(
+                f"{self._whose} has no layers that can be run again; set gradient_checkpointing to false"
+            )
+
+    def _prepare_texts(self) -> None:
+        """How texts become tokens and back, and which tokens end a completion."""
+        model: Any = self.network.get_base_model()
+        self.stop_ids = stop_token_ids(self.tokenizer, model)
+        vocabulary = model.get_input_embeddings().weight.shape[0]
+        self.encoder = PromptEncoder(self.tokenizer, self.config, self.name, vocabulary)
         self.chats = self.encoder.chats
         self.texts = CompletionTexts(self.tokenizer, self.encoder, self.stop_ids)
-        if not self.adapter_parameters():
-            raise PeerSourceError(f"peer {name!r}: the adapter has no trainable weight; check lora.targets")
+
+    def _check_head(self) -> None:
+        """Refuse a model whose logits come from something else beside its head."""
         with self.policy("reference"):
-            with runs_on_text(f"peer {name!r}: {config.model}"):
+            with runs_on_text(self._whose):
                 known = is_head_of(self.head, self.network, self.backbone, self.device)
             if not known:
-                raise PeerSourceError(
-                    f"peer {name!r}: {config.model} has an output layer this library does not know; please report it"
-                )
-        self._synced: list[int] | None = None  # the state of the adapter that the engine has
-        self._halved = False
-        self.shards: Shards | None = None  # set by who shards it
-        self.beginning: Any = None  # what has been read of all prompts, see reading
-        with runs_on_text(f"peer {name!r}: {config.model}", "go on from a cache, and so not be sampled"):
-            self.paths = Paths.of(self.backbone)
+                raise PeerSourceError(f"{self._whose} has an output layer this library does not know; please report it")
+
+    def _prepare_sampling(self, source: ModelSource) -> None:
+        """Copies of the weights to sample from, where they are wanted, and the engine."""
+        config = self.config
         half = config.sampling_weights == "half"
         self._copies = None if config.sampling_weights == "own" else RolloutWeights(self.backbone, keep_half=half)
         self._rig = Rig(
-            name,
-            model,
+            self.name,
+            self.network.get_base_model(),
             half_head(self.head) if half else self.head,
             self.tokenizer,
             self.stop_ids,
@@ -122,10 +152,8 @@ class Peer(nn.Module):
             self.network.peft_config[self._adapter].r,
             self.paths,
         )
-        self._recorded = config.generation.cuda_graphs and not plain
+        self._recorded = config.generation.cuda_graphs and config.compute != "plain"
         self.engine = make_engine(config.generation, self._rig)
-        #: What a user should know of this peer, a line each.
-        self.notes = [describe(self.network, name), *self._fix_positions()]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Peer:
         # A peer stays on the device its settings name: a module-wide .to() would gather all peers on one,
