@@ -12,6 +12,8 @@ import pytest
 from benchmarks import decode, engines, gpu, products, scale, scoring, steady, step, verifier
 from benchmarks.measure import PeakMemory, Row, in_turn, isolated, ratios
 from benchmarks.table import MARK, README, cell, generated, markdown, tables
+from core_lightning.answers import Verifier
+from core_lightning.records import Problem
 
 NO_TRL = ["--trl-python", "nowhere"]
 
@@ -88,6 +90,18 @@ def test_peak_memory_sees_what_was_freed_again() -> None:
     block = bytearray(b"x") * (64 << 20)
     del block
     assert 60 < memory.extra < 80
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are read from /proc")
+def test_the_watched_run_has_the_processes_of_the_verifier() -> None:
+    easy = steady.symbolic(1, Problem("a", "1+1", "2"))
+    with Verifier() as judge:
+        before = steady.held()["child processes"]
+        assert judge.check(["#### 2", "#### 3"], [easy.answer] * 2, easy.kind)[0].correct
+        assert judge.comparisons == 2
+        assert steady.held()["child processes"] == before + 2  # the worker, and the server that it forks
+    endless = {steady.symbolic(51 * i, Problem("a", "1+1", "2")).answer for i in range(5)}
+    assert len(endless) == 5  # outcomes are remembered
 
 
 def test_the_readme_holds_the_tables_of_the_results() -> None:
