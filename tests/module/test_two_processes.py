@@ -127,6 +127,7 @@ def test_two_processes_equal_one(two: Two, llama_folder: Path, neox_folder: Path
         for name, weight in weights.items():
             torch.testing.assert_close(ranks[0]["drawing"][step][name], weight, atol=1e-5, rtol=1e-4)
     assert any(m["train/unused_problems"] > 0 for m in drawing.metrics)
+    all_alike(drawing.weights, *(rank["sharded_drawing"] for rank in ranks))
 
     # What was sampled a step ahead comes back to the rank that it is for.
     for rank in ranks:
@@ -134,6 +135,8 @@ def test_two_processes_equal_one(two: Two, llama_folder: Path, neox_folder: Path
         assert len(rank["resumed"]) == 2
         assert all(map(same, rank["resumed"], rank["ahead"][2:]))
         assert all(map(same, rank["ahead"], ranks[0]["ahead"]))
+    # And to one that holds a part of every layer from then on.
+    all_alike(ranks[0]["ahead"][2:], *(rank["resumed_in_parts"] for rank in ranks))
 
 
 def test_files_and_samples_of_sharded_peers(two: Two, llama_folder: Path, neox_folder: Path) -> None:

@@ -78,7 +78,7 @@ def run_drawing(folder: Path, llama: Path, neox: Path, batch_size: int, **option
         objective=GRPO(beta=0.0),
         advantage=AdvantageSettings("peer", normalize_std=False),
         rounds=RoundSettings(k=6),
-        max_grad_norm=100.0,
+        max_grad_norm=1.0,  # larger steps enlarge what two ways to add round differently
         rollout=RolloutSettings(max_draws=2),
     )
     diary = Diary()
@@ -86,13 +86,14 @@ def run_drawing(folder: Path, llama: Path, neox: Path, batch_size: int, **option
     return diary
 
 
-def run_ahead(folder: Path, llama: Path, neox: Path) -> tuple[Diary, Diary]:
-    """A step ahead, and the same gone on from a checkpoint after two steps."""
+def run_ahead(folder: Path, llama: Path, neox: Path) -> tuple[Diary, ...]:
+    """A step ahead, and the same gone on from a checkpoint after two steps, with whole peers and with parts of them."""
     served = replace(GENERATION, engine="server")  # which is scripted here, like any engine
-    diaries = (Diary(2, folder / "ahead.ckpt"), Diary())
-    for diary, ckpt_path in zip(diaries, (None, folder / "ahead.ckpt"), strict=True):
+    diaries = (Diary(2, folder / "ahead.ckpt"), Diary(), Diary())
+    for diary, strategy in zip(diaries, ("ddp", "ddp", "sharded"), strict=True):
+        ckpt_path = folder / "ahead.ckpt" if diary is not diaries[0] else None
         module = build({"a": peer(llama, generation=served), "b": peer(neox, generation=served)}, rollout=RolloutSettings(lag=1))
-        fit(module, folder, diary, n=16, devices=2, strategy="ddp", ckpt_path=ckpt_path)
+        fit(module, folder, diary, n=16, devices=2, strategy=strategy, ckpt_path=ckpt_path)
     return diaries
 
 
@@ -105,14 +106,17 @@ if __name__ == "__main__":
         broken = run_broken(folder, llama, neox)
         sharded = run(folder, llama, neox, 2, devices=2, strategy="sharded")
         drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="ddp")
+        sharded_drawing = run_drawing(folder, llama, neox, 2, devices=2, strategy="sharded")
         with mock.patch("core_lightning.training.team.check_engine"):
-            ahead, resumed = run_ahead(folder, llama, neox)
+            ahead, resumed, resumed_in_parts = run_ahead(folder, llama, neox)
     parts = sharded_processes.main(folder, llama, neox, sys.argv[4])
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     torch.save(
         {
             "ahead": ahead.weights,
             "resumed": resumed.weights,
+            "resumed_in_parts": resumed_in_parts.weights,
+            "sharded_drawing": sharded_drawing.weights,
             "drawing": drawing.weights,
             "drawn": [m["train/drawn_problems"] for m in drawing.metrics],
             "unused": [m["train/unused_problems"] for m in drawing.metrics],
