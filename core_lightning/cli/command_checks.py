@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ def load_yaml_once(text: str) -> Any:
     core_lightning.cli.command_checks.RepeatedKeyError: key 'a' stands twice in peers, lines 1 and 1; rename or remove one
     """
     if ":" in text:  # values on the command line come here, too
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            _refuse_bombs(node, {})
-            _refuse_repeated_keys(node, "the config")
-        except RecursionError:
-            raise yaml.YAMLError("it is nested too deeply to be read; write it with fewer levels") from None
+        _check(text)
     return _YAML(text)
+
+
+@cache
+def _check(text: str) -> None:
+    """Once for each text: the parser reads the same ones, the longest among them, several times for one command."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_bombs(node, {})
+        _refuse_repeated_keys(node, "the config")
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply to be read; write it with fewer levels") from None
 
 
 _YAML = get_loader("yaml")

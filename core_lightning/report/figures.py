@@ -62,10 +62,18 @@ def draw_figures(run: RunData, folder: Path) -> list[Panel]:
                 with rc_context(style(theme)):  # type: ignore[arg-type]
                     for name, title, caption, figure in draw(run, theme):
                         FigureCanvasAgg(figure)
+                        _lay_out(figure)
                         figure.savefig(folder / f"{name}{suffix}.png", dpi=DPI)
                         if theme is LIGHT:
                             panels.append(Panel(name, section, title, caption))
     return panels
+
+
+def _lay_out(figure: Figure) -> None:
+    """Give every part its place now: a figure that still lays itself out is drawn twice when it is saved."""
+    figure.set_dpi(DPI)
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)
 
 
 def failure_table(evaluation: Evaluation, first: str, second: str) -> list[list[float]]:

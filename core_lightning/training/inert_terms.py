@@ -8,7 +8,7 @@ cases would be complete, so written groups are scored with and without the term,
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -45,38 +45,39 @@ def inert_terms(
     groups = [_written_group(random.Random(i), rounds, peers) for i in range(_GROUPS)] if own else []
     inert = []
     for name in own:
-        moved = False
-        for progress in (0.0, 1.0):
-            without = {n: t for n, t in terms.items() if n != name}
-            before, after = (
-                _what_training_reads(groups, some, progress, rounds, advantage, credit) for some in (without, terms)
-            )
-            moved = moved or any(
-                a[1] != b[1] or bool((a[0] - b[0]).abs().max() > _LEAST) for a, b in zip(before, after, strict=True)
-            )
-        if not moved:
+        models = (RewardModel({n: t for n, t in terms.items() if n != name}), RewardModel(terms))
+        # Most terms act in the first groups, and no further one is asked for.
+        if not any(
+            _differ(*(_what_training_reads(group, model, progress, rounds, advantage, credit) for model in models))
+            for group in groups
+            for progress in (0.0, 1.0)
+        ):
             inert.append(name)
     return inert
 
 
+Read = tuple[Tensor, list[int]]
+"""Advantages of the policy examples of a group, and the order in which its correct cold traces teach."""
+
+
+def _differ(before: Read, after: Read) -> bool:
+    return before[1] != after[1] or bool((before[0] - after[0]).abs().max() > _LEAST)
+
+
 def _what_training_reads(
-    groups: Sequence[Group],
-    terms: Mapping[str, WeightedTerm],
+    group: Group,
+    model: RewardModel,
     progress: float,
     rounds: RoundSettings,
     advantage: AdvantageSettings,
     credit: CreditSettings,
-) -> list[tuple[Tensor, list[int]]]:
-    """For each group the advantages of its policy examples, and the order in which its correct cold traces teach."""
-    RewardModel(terms).assign(groups, progress, _random_distances)  # type: ignore[arg-type]
-    read = []
-    for group in groups:
-        policy = [t.round == "cold" or credit.mode in POLICY_RESCUE_MODES for t in group]
-        correct = [i for i, t in enumerate(group) if t.correct and t.round == "cold"]
-        by_reward = sorted(correct, key=lambda i: known_reward(group.traces[i]), reverse=True)
-        order = by_reward if rounds.teacher == "total_reward" else []
-        read.append((replace(advantage, coverage=0.0).advantages([group])[torch.tensor(policy)], order))
-    return read
+) -> Read:
+    model.assign([group], progress, _random_distances)  # type: ignore[arg-type]
+    policy = [t.round == "cold" or credit.mode in POLICY_RESCUE_MODES for t in group]
+    correct = [i for i, t in enumerate(group) if t.correct and t.round == "cold"]
+    by_reward = sorted(correct, key=lambda i: known_reward(group.traces[i]), reverse=True)
+    order = by_reward if rounds.teacher == "total_reward" else []
+    return replace(advantage, coverage=0.0).advantages([group])[torch.tensor(policy)], order
 
 
 def _written_group(draw: random.Random, rounds: RoundSettings, peers: int) -> Group:
