@@ -1,14 +1,15 @@
 import gc
 import logging
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-import numerics
-import tiny
+# Nothing here is compiled. bitsandbytes would otherwise load torch's compiler in every process, which takes seconds.
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 # Time limits on single examples only measure how busy the machine is.
 settings.register_profile("no deadline", deadline=None)
@@ -26,11 +27,22 @@ KNOWN_WARNINGS = (
     "ignore:.*does not have many workers.*",
 )
 
+#: What takes longest goes out first: a worker that is handed one of these last works on while the others wait.
+LONGEST = (
+    "module/test_two_processes.py", "peers/test_families.py", "cli/test_shipped_configs.py", "cli/test_command_line.py",
+    "cli/test_resume.py", "cli/test_settings_table.py", "cli/test_one_folder.py", "cli/test_bad_input.py",
+    "cli/test_export.py", "module/test_dynamic_sampling.py", "benchmarks/test_quick.py", "callbacks/test_report.py",
+)  # fmt: skip
+
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.option.loadscopereorder = False  # of pytest-xdist, by the number of tests: a file of one long test would be last
     for warning in KNOWN_WARNINGS:
         config.addinivalue_line("filterwarnings", warning)
-    numerics.round_otherwise()
+    if os.environ.get("TEST_ROUNDING"):  # what hands the files out to the workers needs no torch
+        import numerics
+
+        numerics.round_otherwise()
     # Processes of a test are forks of one that has imported this, once for each worker.
     multiprocessing.set_forkserver_preload(["core_lightning.callbacks", "core_lightning.data", "core_lightning.module"])
 
@@ -43,6 +55,11 @@ def small_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "SECTIONS", {"Time": figures.SECTIONS["Time"]})
     for module in (figures, page):
         monkeypatch.setattr(module, "DPI", 40)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get("/".join(item.path.parts[-2:]), len(LONGEST)))
 
 
 def pytest_collection_finish() -> None:
@@ -60,6 +77,8 @@ def lightning_talks() -> None:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Folder of a tiny model by its architecture's name, saved on first use: ``llama``, ``neox``, ``gemma3``, ..."""
+    import tiny
+
     root = tmp_path_factory.mktemp("tiny")
 
     def folder(name: str) -> Path:

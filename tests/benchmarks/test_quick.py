@@ -35,7 +35,7 @@ def through_pickle(work: Callable[..., Any], *args: Any) -> Any:
             {"sampler / bare loop", "time with / without adapter"},
         ),
         ("scoring", scoring.main, [], {"chunked, extra memory", "time ours / naive", "micro-batches"}),
-        ("step", step.main, NO_TRL, {"times faster than one at a time", "verifier, embeddings and rewards"}),
+        ("step", step.main, [*NO_TRL, "--problems", "1"], {"times faster than one at a time", "verifier, embeddings and rewards"}),
         ("engines", engines.main, ["--peers", "a", "--problems", "2"], {"native", "native / generate"}),
         ("gpu", gpu.main, ["--weights", "bfloat16", "nf4-dense"], {"sampler / bare loop", "loss", "reference"}),
         ("products", products.main, [], {"BLAS", "BLAS / oneDNN, weight arranged once"}),

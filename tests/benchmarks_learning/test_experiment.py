@@ -20,11 +20,11 @@ from core_lightning.rewards import RewardContext
 
 TINY = dataclasses.replace(
     PAIRS["nano"],
-    data=lambda: NanoTasks(train_size=60, val_size=0, test_size=10),
+    data=lambda: NanoTasks(train_size=60, val_size=0, test_size=4),
     pretraining_seeds=(0,),
     steps=2,
     completions=24,
-    eval_samples=4,
+    eval_samples=2,
 )
 
 
@@ -37,7 +37,7 @@ def test_every_arm_keeps_the_budget_and_reports_every_problem(arm):
     assert budget["planned_completions"] == 24 * 2 * 2
     assert sum(result["training"]["traces"]) == pytest.approx(budget["completions"])
     assert set(held_out["correct"]) == {"a", "b"}
-    assert all(len(v) == 10 and max(v) <= 4 for v in held_out["correct"].values())
+    assert all(len(v) == 4 and max(v) <= 2 for v in held_out["correct"].values())
     assert set(result["training"]) >= {"a/pass_at_1", "b/pass_at_1", "a/entropy", "b/hints"}
     assert all(kl > 0 for kl in held_out["kl"].values())
     json.dumps(result, allow_nan=False)

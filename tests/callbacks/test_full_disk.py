@@ -14,7 +14,7 @@ from core_lightning.callbacks import whole_files
 from core_lightning.callbacks.whole_files import append, replacing
 from recorded_run import everything, same, train
 
-pytestmark = pytest.mark.usefixtures("few_resamples")
+pytestmark = pytest.mark.usefixtures("few_resamples", "small_report")
 
 
 class Disk:

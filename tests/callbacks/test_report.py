@@ -95,6 +95,7 @@ def test_without_evaluations(tmp_path: Path) -> None:
     assert figures(tmp_path) == {"solved", "rescue_rate", "reward_terms", "rewards", "time"}
 
 
+@pytest.mark.usefixtures("small_report")
 def test_text_of_models_is_escaped(tmp_path: Path) -> None:
     class Hostile(ScriptedTeam):
         def training_step(self, batch: list, batch_idx: int) -> None:
