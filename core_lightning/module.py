@@ -311,6 +311,7 @@ class CollaborativeReasoningModule(TeamModule):
             **step_metrics(groups, list(self.peer_configs), sampled.terms, updates, seconds),
             **sampled.counts(),
             "train/answer_timeouts": float(self.verifier.timeouts),
+            "train/answer_workers_lost": float(self.verifier.replaced),
             "train/nonfinite_steps": float(self.nonfinite.steps),
             **{f"train/{group['name']}/lr": group["lr"] for group in optimizer.param_groups},
         }

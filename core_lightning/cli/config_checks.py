@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -19,12 +20,13 @@ from core_lightning.training.strategy_checks import check_named_strategy
 _LEAST_FREE = 16_000_000
 #: Set by launchers (torchrun, Slurm, MPI, Kubeflow) and by hand, on every node of several.
 _RENDEZVOUS = ("MASTER_ADDR", "SLURM_JOB_ID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID", "PMI_RANK")
+_HALF = re.compile("[\ud800-\udfff]")
 #: First parts of the names of logged metrics that come from training.
 _TRAINING = ("train", "reward", "rescue", "time", "nonfinite")
 
 
-def check_finite(config: Any, name: str = "") -> None:
-    """Refuse numbers that are none, wherever in a config they stand.
+def check_values(config: Any, name: str = "") -> None:
+    """Refuse numbers that are none and text that no file takes, wherever in a config they stand.
 
     Args:
         config: Plain data or a namespace of the parser.
@@ -33,7 +35,7 @@ def check_finite(config: Any, name: str = "") -> None:
     Raises:
         ValueError: Names the setting.
 
-    >>> check_finite({"model": {"init_args": {"objective": {"init_args": {"beta": math.nan}}}}})
+    >>> check_values({"model": {"init_args": {"objective": {"init_args": {"beta": math.nan}}}}})
     Traceback (most recent call last):
     ValueError: model.objective.beta is nan; give a finite number
     """
@@ -43,7 +45,10 @@ def check_finite(config: Any, name: str = "") -> None:
         written = isinstance(value, str) and value.lower().lstrip("+-") in ("nan", "inf", "infinity")
         if written or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{path} is {value}; give a finite number")
-        check_finite(value, path)
+        # A byte of the command line that is not UTF-8, or an escape in YAML.
+        if isinstance(value, str) and (half := _HALF.search(value)):
+            raise ValueError(f"{path} holds half of a character ({ascii(half[0])[1:-1]}); give text that is UTF-8")
+        check_values(value, path)
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.cli.command_checks import load_yaml_once
-from core_lightning.cli.config_checks import check_finite
+from core_lightning.cli.config_checks import check_values
 from core_lightning.cli.logger_names import logger_config
 from core_lightning.rewards import default_terms
 
@@ -64,9 +64,9 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     config: Any = {}
     for layer in layers:
         config = merge(config, layer, (), accepted)
-    check_finite(config)
+    check_values(config)
     for keys, value, _ in switches:
-        check_finite(_nested(keys, value))
+        check_values(_nested(keys, value))
     for keys, value in folded:
         if keys[:3] == _PEERS:
             config = _put(config, _nested(keys, value))

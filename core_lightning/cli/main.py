@@ -44,10 +44,10 @@ from core_lightning.callbacks.evaluation_folder import STAGES
 from core_lightning.cli.command_checks import check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
 from core_lightning.cli.config_checks import (
-    check_finite,
     check_monitors,
     check_place,
     check_trainer,
+    check_values,
     several_processes,
     trial_optimizer,
 )
@@ -135,7 +135,7 @@ class CoreCLI(LightningCLI):
         config = self.config.get(self.subcommand) if self.subcommand else None
         if config is None:
             return
-        check_finite(config)
+        check_values(config)
         check_place(config.trainer.default_root_dir)
         check_trainer(config.trainer, fit=self.subcommand == "fit")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:

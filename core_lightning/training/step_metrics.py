@@ -16,7 +16,7 @@ TEAM_PHASES = ("verify", "embed", "reward", "step")
 OFF_POLICY = ("off_policy_ratio", "off_policy_ratio_p99", "off_policy_truncated")
 COUNTS = (
     *("hints", "rescues", "faithful_rescues", "clean_hints", "clean_rescues", "clean_faithful_rescues"),
-    *("traces", "drawn_problems", "dropped_problems", "unused_problems", "answer_timeouts"),
+    *("traces", "drawn_problems", "dropped_problems", "unused_problems", "answer_timeouts", "answer_workers_lost"),
 )
 
 

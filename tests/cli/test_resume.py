@@ -24,8 +24,34 @@ Refused = Callable[..., str]
 def trained(llama_folder: Path, neox_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of the nano pair, two steps of four."""
     run = tmp_path_factory.mktemp("trained") / "run"
-    main(["fit", *nano(run)])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SECRETS.items():
+            patch.setenv(name, value)
+        main(["fit", *nano(run)])
     return run
+
+
+SECRETS = {
+    "HF_TOKEN": "hf_aTokenOfSomebody",
+    "VLLM_API_KEY": "aTokenOfSomebody",
+    "HTTPS_PROXY": "http://me:aPasswordOfSomebody@127.0.0.1:9",
+    "https_proxy": "http://me:aPasswordOfSomebody@127.0.0.1:9",
+}
+
+
+def test_no_token_and_no_password_is_in_a_file_of_the_run(trained: Path) -> None:
+    files = [f for f in trained.rglob("*") if f.is_file()]
+    assert {"config.yaml", "manifest.json", "report.html", "README.md", "last.ckpt"} <= {f.name for f in files}
+    assert [f.name for f in files if b"OfSomebody" in f.read_bytes()] == []
+
+
+def test_no_token_and_no_password_is_in_a_line(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    for wrong in ("--model.peers.a.model=Qwen/Qwen2.5-3B", "--data=GSM8K"):
+        line = refused("fit", "--config=configs/nano.yaml", f"--trainer.default_root_dir={tmp_path}/run", wrong)
+        assert "the hub cannot be reached" in line
+        assert "OfSomebody" not in line
 
 
 def nano(run: Path) -> list[str]:

@@ -181,6 +181,18 @@ def test_a_number_that_is_none(config: Config, tmp_path: Path, setting: str, val
     assert str(caught.value) == f"{FLOATS[setting]} is {value}; give a finite number"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["ask", "\udcff 1+1="], r"question holds half of a character (\udcff); give text that is UTF-8"),  # a byte 0xff
+        (["fit", "--model.prompt.text=\udcff {question}"], r"model.prompt.text holds half of a character (\udcff); give text"),
+    ],
+)
+def test_text_that_no_file_takes(config: Config, refused: Refused, arguments: list[str], line: str) -> None:
+    command, *rest = arguments
+    assert refused(command, *(rest if command == "ask" else ()), f"--config={config()}", *rest[command == "ask" :]).startswith(line)
+
+
 @pytest.mark.parametrize("value", [".nan", "-.inf", "NaN", "1e999"])
 def test_a_switch_that_is_no_number(config: Config, refused: Refused, value: str) -> None:
     line = refused("fit", f"--config={config()}", f"--model.peers.a.lora.alpha={value}")
