@@ -108,6 +108,13 @@ def test_coverage_weighs_a_problem_by_the_chance_that_all_others_fail(right: lis
     assert coverage_weights(groups, coverage).tolist() == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_peer_without_a_cold_trace_covers_nothing() -> None:
+    traces = [Trace("a", "cold", i, [], [], "", False, correct=i == 0) for i in range(4)]
+    hinted = Trace("b", "rescue", 0, [], [], "", False, correct=True)
+    group = Group(Problem(id="p", question="", answer=""), [*traces, hinted])
+    assert coverage_weights([group], 1.0).tolist() == [1.0, 1.0, 1.0, 1.0, 0.75]
+
+
 def test_a_rescue_does_not_count_as_covering_a_problem() -> None:
     traces = [Trace("a", "cold", 0, [], [], "", False), Trace("a", "rescue", 0, [], [], "", False, correct=True)]
     other = Trace("b", "cold", 0, [], [], "", False, correct=True)

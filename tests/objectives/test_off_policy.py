@@ -72,6 +72,17 @@ def test_the_report_counts_by_hand() -> None:
     assert off_policy_report(torch.empty(0), 2.0) == {}
 
 
+@given(st.integers(1, 300))
+def test_the_99th_percentile_is_the_least_ratio_that_99_of_100_do_not_exceed(n: int) -> None:
+    ratios = torch.arange(1, n + 1, dtype=torch.float64)
+    expected = next(r for r in range(1, n + 1) if 100 * r >= 99 * n)
+    assert off_policy_report(ratios.log().flip(0), 2.0)["off_policy_ratio_p99"] == pytest.approx(expected)
+
+
+def test_a_ratio_at_the_bound_is_not_above_it() -> None:
+    assert off_policy_report(torch.zeros(3), bound=1.0)["off_policy_truncated"] == 0.0
+
+
 @pytest.mark.parametrize(("mode", "own", "other"), [("auto", False, True), ("always", True, True), ("never", False, False)])
 def test_which_engines_are_corrected(mode: str, own: bool, other: bool) -> None:
     objective = GRPO(off_policy=mode)  # type: ignore[arg-type]

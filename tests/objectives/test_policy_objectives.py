@@ -232,10 +232,44 @@ def test_scheduled_weights_are_those_of_the_moment(objective: Objective) -> None
         step.loss(scheduled)
 
 
+@pytest.mark.parametrize("name", ["beta", "entropy_coef"])
+def test_one_weight_with_a_schedule_is_enough_to_refuse_a_loss(name: str) -> None:
+    with pytest.raises(ValueError, match=r"has a schedule: take its value with at\(progress\)"):
+        random_step(14).loss(GRPO(**{name: Linear(0.1, 0.2)}))
+
+
+def test_an_entropy_is_asked_for_where_its_bonus_is_on() -> None:
+    assert [GRPO(entropy_coef=c).needs_entropy for c in (0.0, 0.1, 1.0)] == [False, True, True]
+
+
+def test_defaults_are_the_papers() -> None:
+    """The sources are in the docstrings of the classes; no paper gives a temperature of rescues or a bound on weights."""
+    assert (GRPO().beta, GRPO().clip_low, GRPO().clip_high) == (0.04, 0.2, 0.2)
+    assert (GSPO().clip_low, GSPO().clip_high) == (3e-4, 4e-4)
+    assert (DAPO().beta, DAPO().clip_low, DAPO().clip_high) == (0.0, 0.2, 0.28)
+    assert DrGRPO().beta == 0.0
+    assert (CISPO().beta, CISPO().clip_low, CISPO().clip_high) == (0.0, 1.0, 4.0)
+    assert (SAPO().temperature_positive, SAPO().temperature_negative) == (1.0, 1.05)
+    assert all(o().entropy_coef == 0.0 for o in (GRPO, GSPO, SAPO, DrGRPO, DAPO, CISPO))
+    # What a method says of advantages is a part of it.
+    assert DrGRPO.advantage == {"normalize_std": False}
+    assert DAPO.advantage == {"mask_truncated": True, "mask_no_signal": True}
+    assert not any(o.advantage for o in (GRPO, GSPO, SAPO, CISPO))
+
+
+def test_both_ends_of_a_range_are_settings() -> None:
+    for objective in (GRPO, GSPO, DAPO, CISPO):
+        for clip_low in (0.0, 1.0):
+            assert objective(clip_low=clip_low, clip_high=0.0).clip_low == clip_low
+    assert DrGRPO(max_tokens=1).max_tokens == 1
+    assert GRPO(off_policy_bound=1.0).off_policy_bound == 1.0
+
+
 def test_a_schedule_below_zero_is_refused() -> None:
     for name in ("beta", "entropy_coef"):
-        with pytest.raises(ValueError, match=rf"GRPO\.{name} must be a number >= 0"):
-            GRPO(**{name: Linear(0.1, -0.1)})
+        for schedule in (Linear(0.1, -0.1), Linear(-0.1, 0.1)):
+            with pytest.raises(ValueError, match=rf"GRPO\.{name} must be a number >= 0"):
+                GRPO(**{name: schedule})
 
 
 def test_the_rescue_gate_of_sapo_is_wider() -> None:
@@ -284,7 +318,12 @@ def test_truncated_traces_drop_out_of_mask_and_totals() -> None:
         (lambda: GSPO(kl_estimator="k4"), "GSPO.kl_estimator"),
         (lambda: SAPO(entropy_coef=math.inf), "SAPO.entropy_coef"),
         (lambda: GRPO(clip_low=1.5), "clip_low"),
+        (lambda: GRPO(clip_low=-0.1), "clip_low"),
+        (lambda: GRPO(clip_high=-0.1), "clip_high"),
         (lambda: CISPO(clip_high=-1.0), "clip_high"),
+        (lambda: CISPO(clip_high=math.inf), "clip_high"),
+        (lambda: CISPO(clip_low=-0.1), "clip_low"),
+        (lambda: CISPO(clip_low=1.1), "clip_low"),
         (lambda: SAPO(temperature_rescue=0.0), "SAPO.temperature_rescue"),
         (lambda: DrGRPO(max_tokens=0), "DrGRPO.max_tokens"),
     ],

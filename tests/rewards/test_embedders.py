@@ -27,6 +27,17 @@ def test_hashing_counts_signed_ngrams(text: str, ngram: int, dim: int) -> None:
     assert HashingEmbedder(dim=dim, ngram=ngram)([text]).tolist() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("embedder", "least"),
+    [(HashingEmbedder, {"dim": 1, "ngram": 1}), (MiniLMEmbedder, {"max_length": 3, "batch_size": 1})],
+)
+def test_sizes_below_the_least_are_refused(embedder: type, least: dict[str, int]) -> None:
+    embedder(**least)
+    for name, size in least.items():
+        with pytest.raises(ValueError, match=f"{name} >= {size}"):
+            embedder(**least | {name: size - 1})
+
+
 def test_likelier_spellings_are_closer() -> None:
     a, b, c = torch.nn.functional.normalize(
         HashingEmbedder()(["3 + 4 = 7 #7", "3 + 4 = 8 #8", "half of fourteen"]), dim=1

@@ -117,6 +117,31 @@ def test_distances_are_not_computed_unless_a_weighted_term_asks() -> None:
     assert g.traces[0].terms == {"rarity": 0.0}
 
 
+def test_one_term_that_asks_for_distances_is_enough() -> None:
+    assert RewardModel(default_terms()).needs_distance  # correctness does not ask, diversity does
+    assert not RewardModel({}).needs_distance
+
+
+def test_without_a_word_training_has_not_begun() -> None:
+    model = RewardModel({"rarity": WeightedTerm(Rarity(), Step(0.0, 0.1))})
+    g = group(trace(correct=True), trace())
+    assert model.score([g]) == {}
+    model.assign([g])
+    assert [t.reward for t in g] == [0.0, 0.0]
+    assert model.statistics([g]) == {}
+    assert RewardContext().progress == 0.0
+
+
+def test_weights_of_the_paper_and_our_own() -> None:
+    """The paper's: diversity 0.2, from the middle of training on 0.05; distance to partners only then."""
+    paper = {name: [t.weight_at(p) for p in (0.0, 1.0)] for name, t in published_terms().items()}
+    assert paper == {
+        "correctness": [1.0, 1.0], "diversity": [0.2, 0.05], "rescue": [0.15, 0.15], "rarity": [0.2, 0.2], "cross": [0.0, 0.1],
+    }  # fmt: skip
+    assert published_terms()["correctness"].term == Correctness(alpha=0.3)
+    assert {name: t.weight for name, t in default_terms().items()} == {"correctness": 1.0, "diversity": 0.1}
+
+
 def test_a_schedule_switches_a_term_on_halfway() -> None:
     model = RewardModel({"rarity": WeightedTerm(Rarity(), Step(0.0, 0.1))})
     g = group(trace(correct=True), trace())

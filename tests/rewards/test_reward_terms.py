@@ -20,9 +20,12 @@ from core_lightning.rewards import (
     Rarity,
     RescueBonus,
     RewardContext,
+    RewardModel,
     RewardTerm,
+    WeightedTerm,
 )
 from core_lightning.rewards.correctness import answer_overlap
+from core_lightning.rewards.greedy_margin_diversity import greedy_max_min
 from written_groups import distances, given_distance, group, groups, trace
 
 TERMS = [
@@ -181,6 +184,15 @@ def test_greedy_margin_is_identically_zero_up_to_its_cap(data: st.DataObject, si
     assert rewards == [0.0] * size
 
 
+def test_the_greedy_set_ends_at_the_margin() -> None:
+    """Three points of a line, at 0, 1 and 0.5; the last one is 0.5 away from both others."""
+    points = torch.tensor([0.0, 1.0, 0.5])
+    distance = (points[:, None] - points[None, :]).abs()
+    assert greedy_max_min(distance, 0, margin=0.5, cap=10) == [0, 1, 2]
+    assert greedy_max_min(distance, 0, margin=0.6, cap=10) == [0, 1]
+    assert greedy_max_min(distance, 2, margin=0.5, cap=2) == [2, 0]  # a tie goes to the earlier one
+
+
 # --- rescue, rarity, cross -------------------------------------------------------------------------------------------
 
 
@@ -207,6 +219,12 @@ def test_a_peer_that_succeeded_cold_is_not_rescued() -> None:
     assert not any(RescueBonus()(rescue_group(round="cold", hinted=False), RewardContext()))
 
 
+def test_one_partner_that_solved_it_is_enough() -> None:
+    own, rescue = trace("a"), trace("a", correct=True, round="rescue", hinted=True)
+    for others in ([trace("b", correct=True), trace("c")], [trace("b"), trace("c", correct=True)]):
+        assert RescueBonus()(group(own, *others, rescue), RewardContext()) == [0, 0, 0, 1]
+
+
 @given(groups())
 def test_rarity_is_the_share_of_wrong_traces_in_the_round(g: Group) -> None:
     for t, reward in zip(g, Rarity()(g, RewardContext()), strict=True):
@@ -228,6 +246,26 @@ def test_cross_distance_against_a_loop(data: st.DataObject, g: Group) -> None:
             if any(traces[j].correct + 0.3 * overlap[traces[j].answer] >= 0.1 for j in theirs):
                 gains.append(max(0.0, min(distance[i][j] for j in theirs) - 0.15))
         assert reward == pytest.approx(sum(gains) / len(gains) if gains else 0.0)
+
+
+def test_a_partner_at_the_threshold_counts_and_no_margin_pays_the_whole_distance() -> None:
+    g = group(trace("a"), trace("b", correct=True))
+    context = given_distance(torch.tensor([[0.0, 0.4], [0.4, 0.0]], dtype=torch.float64))
+    assert CrossDistance(margin=0.0, threshold=1.0, alpha=0.0)(g, context) == [0.4, 0.0]
+    assert CrossDistance(margin=0.0, threshold=1.1, alpha=0.0)(g, context) == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("term", "asks_for_distances"),
+    [
+        (Correctness(), False), (Rarity(), False), (RescueBonus(), False),
+        (CrossDistance(), True), (LogDetDiversity(), True), (GreedyMarginDiversity(), True),
+    ],
+)  # fmt: skip
+def test_what_a_term_says_of_itself(term: RewardTerm, asks_for_distances: bool) -> None:
+    """An embedder is loaded for a run whose terms ask for distances; all but correctness only shade it."""
+    assert RewardModel({"it": WeightedTerm(term)}).needs_distance == asks_for_distances
+    assert term.shaping == (type(term) is not Correctness)
 
 
 # --- all terms -------------------------------------------------------------------------------------------------------
@@ -264,7 +302,9 @@ def test_permuting_traces_permutes_the_greedy_term_where_nothing_ties(data: st.D
         lambda: Correctness(alpha=1.0),
         lambda: Correctness(alpha=-0.1),
         lambda: LogDetDiversity(wrong_quality=1.5),
-        lambda: LogDetDiversity(epsilon=0.0),
+        lambda: LogDetDiversity(epsilon=0.9e-10),
+        lambda: LogDetDiversity(epsilon=0.011),
+        lambda: GreedyMarginDiversity(margin=1.1),
         lambda: GreedyMarginDiversity(margin=-0.1),
         lambda: GreedyMarginDiversity(cap=0),
         lambda: CrossDistance(margin=2.0),
@@ -273,3 +313,15 @@ def test_permuting_traces_permutes_the_greedy_term_where_nothing_ties(data: st.D
 def test_a_setting_out_of_range_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match=r"(Correctness|LogDetDiversity|GreedyMarginDiversity|CrossDistance)"):
         wrong()
+
+
+@pytest.mark.parametrize(
+    ("term", "name", "ends"),
+    [
+        (LogDetDiversity, "epsilon", (1e-10, 1e-2)), (LogDetDiversity, "wrong_quality", (0.0, 1.0)),
+        (GreedyMarginDiversity, "margin", (0.0, 1.0)), (CrossDistance, "margin", (0.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_both_ends_of_a_range_are_settings(term: type, name: str, ends: tuple[float, float]) -> None:
+    for end in ends:
+        term(**{name: end})

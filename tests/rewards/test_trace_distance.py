@@ -55,9 +55,10 @@ def test_hybrid_distance_by_hand(rows: list[tuple[list[float], frozenset[str]]],
             assert distance[i][j] == distance[j][i]
 
 
-def test_weights_that_do_not_add_up_are_refused() -> None:
+@pytest.mark.parametrize("weights", [(0.6, 0.6), (0.4, 0.4), (-0.5, 1.5), (1.5, -0.5)])
+def test_weights_that_are_no_shares_are_refused(weights: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="add up to 1"):
-        HybridDistance(0.6, 0.6)
+        HybridDistance(*weights)
 
 
 @pytest.mark.parametrize(
