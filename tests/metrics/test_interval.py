@@ -53,10 +53,19 @@ def test_nothing_to_resample_is_nan_and_nonsense_is_refused() -> None:
     assert all(isnan(bound) for bound in bootstrap_ratio_interval(torch.zeros(3), torch.zeros(3)))
     with pytest.raises(ValueError, match="finite"):
         bootstrap_interval(torch.tensor([1.0, float("nan")]))
-    with pytest.raises(ValueError, match="level"):
-        bootstrap_interval(torch.ones(3), level=95)
-    with pytest.raises(ValueError, match="two vectors"):
-        bootstrap_ratio_interval(torch.ones(3), torch.ones(2))
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(ValueError, match="level"):
+            bootstrap_interval(torch.ones(3), level=level)
+    with pytest.raises(ValueError, match="resamples"):
+        bootstrap_interval(torch.ones(3), resamples=0)
+    for numerator, denominator in ((torch.ones(3), torch.ones(2)), (torch.ones(2, 2), torch.ones(2, 2))):
+        with pytest.raises(ValueError, match="two vectors"):
+            bootstrap_ratio_interval(numerator, denominator)
+
+
+def test_one_resample_is_one_draw() -> None:
+    low, high = bootstrap_interval(torch.arange(5.0), resamples=1)
+    assert low == high
 
 
 def wilson(right: int, n: int) -> tuple[float, float]:
@@ -115,7 +124,19 @@ def test_no_difference_is_not_certainty() -> None:
     assert bounds == pytest.approx(bootstrap_interval(changes), abs=0.02)
 
 
-@pytest.mark.parametrize("scores", [[1.5], [-0.1], [math.nan]])
-def test_what_is_no_share_is_refused(scores: list[float]) -> None:
+@pytest.mark.parametrize("score", [1.5, -0.1, math.nan])
+def test_what_is_no_share_is_refused(score: float) -> None:
+    for scores in ([score], [0.5, score, 0.5]):
+        with pytest.raises(ValueError, match="0 <= numerator <= denominator"):
+            share_interval(torch.tensor(scores))
     with pytest.raises(ValueError, match="0 <= numerator <= denominator"):
-        share_interval(torch.tensor(scores))
+        share_interval(torch.tensor([0.5]), torch.tensor([math.inf]))
+
+
+def test_settings_of_an_interval_of_shares_are_checked() -> None:
+    for level in (0.0, 1.0, 95):
+        with pytest.raises(ValueError, match="0 < level < 1"):
+            share_interval(torch.ones(3), level=level)
+    for numerator, denominator in ((torch.ones(3), torch.ones(2)), (torch.ones(2, 2), torch.ones(2, 2))):
+        with pytest.raises(ValueError, match="two vectors"):
+            share_interval(numerator, denominator)

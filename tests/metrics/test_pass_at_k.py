@@ -59,6 +59,15 @@ def test_impossible_counts_are_refused(n: int, c: int, k: int, line: str) -> Non
         pass_at_k(n, c, k)
     with pytest.raises(ValueError, match=line):
         team_pass_at_k(n, torch.tensor([[c, c]]), k)
+    with pytest.raises(ValueError, match=line):  # one problem among others that can be
+        pass_at_k(torch.tensor([4, n, 4]), torch.tensor([1, c, 1]), k)
+
+
+@pytest.mark.parametrize("metric", [PassAtK, TeamPassAtK])
+def test_a_metric_of_no_samples_is_refused_before_it_counts(metric: type) -> None:
+    assert metric(1).k == 1
+    with pytest.raises(ValueError, match="k >= 1, got k=0"):
+        metric(0)
 
 
 def test_metrics_weigh_problems_not_updates() -> None:
@@ -88,7 +97,14 @@ def test_gain_is_against_the_best_single_peer_at_equal_budget() -> None:
     assert gain.tolist() == pytest.approx([0.0, 0.5, 0.0])  # both peers reach 1/3 alone; the first one is the baseline
 
 
+def test_the_baseline_is_the_peer_that_is_best_over_all_problems() -> None:
+    singles = torch.tensor([[0.9, 1.0], [0.0, 0.5]])  # the second peer, with 0.75 on average
+    assert collaboration_gain(torch.tensor([1.0, 1.0]), singles).tolist() == [0.0, 0.5]
+
+
 def test_chance_level_of_two_guessers_with_two_samples() -> None:
     assert chance_pass_at_k(0.25, 4) == pytest.approx(0.684, abs=5e-4)  # 1 - 0.75^4: 68.4 % on GPQA
-    with pytest.raises(ValueError, match="chance"):
-        chance_pass_at_k(1.5, 1)
+    assert [chance_pass_at_k(chance, 3) for chance in (0.0, 1.0)] == [0.0, 1.0]
+    for chance in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="chance"):
+            chance_pass_at_k(chance, 1)

@@ -43,3 +43,7 @@ def test_a_value_and_a_course_are_drawn(make: Callable[[], Any], update: Callabl
     assert metric.plot([value, value, value], ax=own)[1] is own
     assert drawn(own) >= values
     matplotlib.pyplot.close("all")
+
+
+def test_more_is_better_but_for_errors_that_overlap() -> None:
+    assert [make().higher_is_better for make, _ in CASES] == [True] * 5 + [False]

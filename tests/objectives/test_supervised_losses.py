@@ -144,6 +144,15 @@ def test_what_is_masked_never_leaks(garbage: float) -> None:
         assert report == clean_report
 
 
+def test_one_token_is_its_own_mean() -> None:
+    logprobs, mask = torch.tensor([[math.log(0.25)]]), torch.ones(1, 1, dtype=torch.bool)
+    loss, report = nll(logprobs, mask, floor=0.5)
+    assert (float(loss), float(report["nll"])) == (pytest.approx(math.log(4) / 2), pytest.approx(math.log(4)))
+    assert float(report["floored"]) == 1.0
+    _, report = bounded_importance_nll(logprobs, torch.tensor([[math.log(0.125)]]), mask, bound=1.0)
+    assert (float(report["importance"]), float(report["bounded"])) == (1.0, 1.0)  # twice as likely as when it was drawn
+
+
 def test_a_wrong_bound_or_level_is_refused() -> None:
     step = random_step(3)
     with pytest.raises(ValueError, match="bound must be > 0"):
