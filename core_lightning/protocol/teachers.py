@@ -46,9 +46,7 @@ def rank_teachers(
         for group in taught:
             draw = random.Random(trace_seed(*seed, group.problem.id, student.name, "teacher"))
             tied.append((group, _tiers(group, _able(group, student, settings), settings, draw)))
-        if settings.teacher == "quality" and settings.teacher_ties == "likelihood":
-            tied = _by_likelihood(tied, student)
-        for group, tiers in tied:
+        for group, tiers in _by_likelihood(tied, student):
             group.teachers[student.name] = [trace for tier in tiers for trace in tier]
         return []
 

@@ -213,8 +213,10 @@ def test_other_peers_traces_train_nobody_else() -> None:
         ({"imitation_weight": math.nan}, "credit.imitation_weight is nan"),
         ({"rescue_imitation_weight": math.inf}, "credit.rescue_imitation_weight is inf"),
         ({"probability_floor": 1.0}, "credit.probability_floor is 1.0"),
+        ({"probability_floor": -0.1}, "credit.probability_floor is -0.1"),
         ({"importance_bound": 0.0}, "credit.importance_bound is 0.0"),
         ({"adaptive_below": 1.1}, "credit.adaptive_below is 1.1"),
+        ({"adaptive_below": -0.1}, "credit.adaptive_below is -0.1"),
         ({"adaptive_pairs": 0}, "credit.adaptive_pairs is 0"),
     ],
 )
@@ -222,6 +224,25 @@ def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> No
     with pytest.raises(ValueError, match=r".") as error:
         CreditSettings(**change)  # type: ignore[arg-type]
     assert named in str(error.value)
+
+
+def test_both_ends_of_a_range_are_settings() -> None:
+    nothing = CreditSettings(weight=0.0, imitation_weight=0.0, rescue_imitation_weight=0.0, probability_floor=0.0)
+    assert (nothing.weight, nothing.imitation_weight, nothing.rescue_imitation_weight) == (0.0, 0.0, 0.0)
+    assert [CreditSettings(adaptive_below=end, adaptive_pairs=1).adaptive_below for end in (0.0, 1.0)] == [0.0, 1.0]
+
+
+def test_who_solved_a_problem_imitates_no_teacher() -> None:
+    """Where all peers are students, teachers are ranked for those too that were right."""
+    group = situation("solved")
+    group.teachers["a"] = [TEACHER[1], TEACHER[0]]
+    examples = assign_credit([group], "a", CreditSettings("peer_trace"), lambda text: FOREIGN)
+    assert written(examples) == [A0, A1]
+
+
+def test_what_is_imitated_has_no_advantage() -> None:
+    examples = assign_credit([situation("rescued")], "a", CreditSettings(), lambda text: FOREIGN)
+    assert [e.advantage for e in examples if e.imitate] == [0.0, 0.0]
 
 
 def test_a_teachers_trace_is_imitated_in_the_students_own_words() -> None:

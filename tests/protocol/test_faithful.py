@@ -70,4 +70,7 @@ def test_the_likeliest_is_taken_by_the_mean_over_its_tokens() -> None:
     sure, long, early = rescue(probabilities=(0.6,)), rescue(probabilities=(0.7,) * 9), rescue(probabilities=(0.6,), index=2)
     assert likeliest([sure, long, early]) is long
     assert likeliest([sure, early]) is sure
+    unknown, also = rescue(sampled_logprobs=None), rescue(sampled_logprobs=None, index=1)
+    assert likeliest([unknown, also, sure]) is sure  # what was not recorded comes last
+    assert likeliest([unknown, also]) is unknown
     assert likeliest([]) is None

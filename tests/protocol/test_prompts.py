@@ -93,7 +93,7 @@ def test_the_instruction_can_be_replaced() -> None:
         ({"chat_hinted": "{question}"}, "prompt.chat_hinted lacks {hint}"),
         ({"text_hinted": "{hint}"}, "prompt.text_hinted lacks {question}"),
         ({"text": "{question} \\boxed{}"}, "write a literal brace twice"),
-        ({"text": "{question} {"}, "write a literal brace twice"),
+        ({"text": "{question} {"}, "prompt.text is no template"),
         ({"text": "{question.id}"}, "prompt.text has the unknown field {question.id}"),
         ({"text": "{question!r}"}, "prompt.text has the unknown field {question!r}"),
     ],

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core_lightning.protocol.faithful import FaithfulSettings
 from core_lightning.protocol.prompts import PromptSettings
 from core_lightning.protocol.rounds import (
     Rescue,
@@ -81,6 +83,11 @@ def test_a_trace_has_its_own_stream_whatever_stands_beside_it(
     for begin in range(0, 6, together):
         parts |= sampled(shuffled[begin : begin + together], {n: ScriptedPeer(n, spell) for n in names})
     assert parts == every
+
+
+def test_trace_seeds_use_all_of_their_63_bits() -> None:
+    seeds = [trace_seed(i) for i in range(100)]
+    assert [max(s >> bit & 1 for s in seeds) for bit in range(64)] == [1] * 63 + [0]
 
 
 def test_trace_seeds_are_reproducible_and_fit_63_bits() -> None:
@@ -186,6 +193,30 @@ def test_the_rescue_round_has_a_temperature_and_a_nucleus_of_its_own() -> None:
     assert [t.temperature for t in group.of("b")] == [None, None, 0.4]
 
 
+def test_a_rescue_is_as_faithful_as_is_asked_for() -> None:
+    for faithful, flaw in ((None, "unlikely token (0.0001)"), (FaithfulSettings(min_probability=1e-5), None)):
+        peers = team(RIGHT, lambda q, hinted, seed: RIGHT if hinted else WRONG)
+        peers["b"].logprob = math.log(1e-4)
+        (group,) = cold_round([problem()], peers, PROMPTS, verify, k=1, seed=(0,))
+        plan = planned([group], peers, RoundSettings(k=1))
+        rescue_round(plan, peers, PROMPTS, verify, RoundSettings(k=1), seed=(0,), faithful=faithful)
+        assert [t.flaw for t in group.of("b", "rescue")] == [flaw]
+
+
+def test_a_second_rescue_draws_nothing_that_the_first_one_drew() -> None:
+    seeds: list[int] = []
+
+    def notes(question: str, hinted: bool, seed: int) -> str:
+        seeds.append(seed)
+        return WRONG
+
+    peers, settings = team(RIGHT, notes), RoundSettings(k=1, k_rescue=3)
+    (group,), plan = both_rounds(peers, settings)
+    rescue_round(plan, peers, PROMPTS, verify, settings, seed=(0,))
+    assert len(group.of("b", "rescue")) == 6
+    assert len(set(seeds)) == len(seeds) == 7
+
+
 def test_nobody_to_rescue_and_nobody_who_could() -> None:
     for scripts in ((RIGHT, RIGHT), (WRONG, WRONG)):
         peers = team(*scripts)
@@ -265,12 +296,15 @@ def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
         ({"hint_probability": 0.5}, "only applies to students: all"),
         ({"hint_tokens": 0}, "rounds.hint_tokens is 0"),
         ({"hint_fraction": 0.0}, "rounds.hint_fraction is 0.0"),
+        ({"hint_fraction": 1.1}, "rounds.hint_fraction is 1.1"),
+        ({"students": "all", "hint_probability": -0.5}, "rounds.hint_probability is -0.5"),
         ({"teacher": "nobody"}, "rounds.teacher is 'nobody'"),
         ({"hint_form": "haiku"}, "rounds.hint_form is 'haiku'"),
         ({"teacher_ties": "luck"}, "rounds.teacher_ties is 'luck'"),
         ({"rescue_temperature": 0.0}, "rounds.rescue_temperature is 0.0"),
         ({"rescue_temperature": float("nan")}, "rounds.rescue_temperature is nan"),
         ({"rescue_top_p": 1.5}, "rounds.rescue_top_p is 1.5"),
+        ({"rescue_top_p": 0.0}, "rounds.rescue_top_p is 0.0"),
     ],
 )
 def test_wrong_settings_are_refused(change: dict[str, object], named: str) -> None:
