@@ -180,7 +180,7 @@ def main(args: Sequence[str] | None = None) -> None:
     sources = {room: Path.cwd() / "core_lightning" / room for room in parsed.rooms}
     rooms = {room: [str(f) for f in sorted(folder.glob("*.py")) if f.name not in APART] for room, folder in sources.items()}
     tests = [str(p) for room, folder in sources.items() for p in (Path("tests", room), folder)]
-    sys.exit(pytest.main([*tests, "-p", "no:cacheprovider", "-p", "no:xdist"], plugins=[Hunt(rooms, parsed)]))
+    sys.exit(pytest.main([*tests, "-s", "-p", "no:cacheprovider", "-p", "no:xdist"], plugins=[Hunt(rooms, parsed)]))
 
 
 if __name__ == "__main__":

@@ -71,3 +71,8 @@ def test_no_two_right_answers_of_the_table_vote_apart_that_are_decided_without_a
                     assert first == second, (gold, one, other)
                     pairs += 1
     assert pairs > 50
+
+
+def test_a_gold_answer_is_what_its_last_mark_says():
+    assert bare_gold(r"\boxed{3}, so #### 4") == "4"
+    assert bare_gold("#### 4\nso \\boxed{3}") == "3"

@@ -67,6 +67,9 @@ FALSE = [
     "2(3+4)=15",
     "12 = 13",
     "5 + 3 = 8 = 2 + 7",
+    "2 1/2 + 1 = 4 1/2",
+    "$3/hour * 2 = $7",
+    "10 * 2 = 21 of them",
 ]
 
 
@@ -81,6 +84,7 @@ HOLDS_OR_CANNOT_BE_READ = [
     # variables, functions, indices, ratios, lists
     "x = 3",
     "2x + 3 = 8",
+    "2 a+1 = 5",
     "3 + 4 = 8x",
     "f(4) + 1 = 6",
     "price(4) + 1 = 6",
@@ -103,6 +107,8 @@ HOLDS_OR_CANNOT_BE_READ = [
     "0900-0130 = 0730",
     # names and words
     "Total - 5 + 3 = 8",
+    "Total - 5+3 = 9",
+    "6 * 10 gives the amount = 61",
     "20 - discount 5 + 3 = 18",
     "3*12/people = 5",
     "half of 10 + 6 = 11",
@@ -127,6 +133,8 @@ HOLDS_OR_CANNOT_BE_READ = [
     "2 dozen + 3 = 27",
     "2 million / 4 = 500,000",
     "5 cm^2 * 3 = 15 cm^2",
+    "5 cm^n * 3 = 16",
+    "50 * 2 ≈ 99",  # off by a hundredth
     "$1.50 * 2 = 3 dollars",
     # percentages, mixed numbers, spacing
     "50% = 1/2",
@@ -287,3 +295,17 @@ def test_a_decimal_holds_exactly_when_the_left_side_rounds_to_it(value, places):
 )
 def test_hostile_input_ends(text):
     read_equations(text)
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "ratio"),
+    [
+        ("weeks", "days", 7), ("days", "hours", 24), ("weeks", "hours", 168), ("hours", "minutes", 60), ("hours", "seconds", 3600),
+        ("days", "minutes", 1440), ("days", "seconds", 86400), ("years", "months", 12), ("years", "days", 365),
+        ("cm", "mm", 10), ("km", "m", 1000), ("feet", "inches", 12), ("yards", "feet", 3), ("yards", "inches", 36),
+        ("miles", "feet", 5280), ("miles", "yards", 1760), ("pounds", "ounces", 16), ("gallons", "quarts", 4),
+        ("gallons", "cups", 16), ("dollars", "cents", 100), ("dollars", "dimes", 10), ("dollars", "nickels", 20),
+    ],
+)  # fmt: skip
+def test_a_product_in_other_units_is_not_called_false(large, small, ratio):
+    assert false_equations(f"3 * 2 {large} = {6 * ratio} {small}") == []

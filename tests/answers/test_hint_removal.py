@@ -44,6 +44,10 @@ REMOVED = [
     ("Half of them, so it is 50%.", "0.5", "number", "Half of them, so it is ."),
     ("She keeps 7 - 2 = 5. Finally five remain.\n#### 5", "5", "number", "She keeps 7 - 2 = . Finally remain."),
     (r"By Pythagoras, $c = 2 \sqrt 3$.", r"2\sqrt{3}", "math", "By Pythagoras, $c = $."),
+    ("Nothing is left, so it is zero.", "0", "number", "Nothing is left, so it is ."),
+    ("It is one hundred.", "100", "number", "It is ."),
+    ("So it is one hundred and twenty.", "120", "number", "So it is ."),
+    (r"$\boxed{12}$ eggs.", "12", "number", "eggs."),
     ("We need 2,000,000. In all that is 2 million.", "2000000", "number", "We need . In all that is ."),
     ("Expand: $x^2 + 2x + 1$\n\\boxed{x^2+2x+1}", "x^2+2x+1", "math", "Expand: $$"),
 ]
