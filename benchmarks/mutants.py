@@ -61,9 +61,9 @@ class Hunt:
         for i, reached in enumerate(lines):
             for file, line in reached:
                 reaching[file, line].add(i)
-                reaching[file, 0].add(i)
         draw = random.Random(self.options.seed)
         for room, files in self.rooms.items():
+            own = {i for i, item in enumerate(items) if f"/{room}/" in item.nodeid}
             every = [m for file in files for m in mutants(file)]
             if self.options.again:
                 told = [json.loads(line) for line in self.options.again.read_text().splitlines()]
@@ -72,8 +72,10 @@ class Hunt:
             size = min(self.options.sample or len(every), len(every))
             ends: Counter[str] = Counter()
             for mutant in sorted(draw.sample(every, size), key=lambda m: (m.file, m.number)):
-                where = range(mutant.statement, mutant.line + 1) if mutant.inside else (0,)
-                tests = sorted(set[int]().union(*(reaching[mutant.file, n] for n in where)), key=seconds.__getitem__)
+                where = range(mutant.statement, mutant.line + 1)
+                # What a module or a class says is read by tests that reach no line of it.
+                reach = set[int]().union(*(reaching[mutant.file, n] for n in where)) if mutant.inside else own
+                tests = sorted(reach, key=seconds.__getitem__)
                 limit = PATIENCE + 3 * sum(seconds[i] for i in tests)
                 end, by = self._tried(mutant, functions[mutant.file], [items[i] for i in tests], limit)
                 ends[end] += 1

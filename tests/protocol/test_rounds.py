@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_lightning.protocol.faithful import FaithfulSettings
-from core_lightning.protocol.prompts import PromptSettings
+from core_lightning.protocol.prompts import Prompt, PromptSettings
 from core_lightning.protocol.rounds import (
     Rescue,
     RoundSettings,
@@ -284,6 +284,22 @@ def test_a_hint_is_cut_until_its_prompt_fits_the_student(words: int) -> None:
         assert [h.split(" ") for h in hints] == [["one", "two", "3", "+", "4", "is", "five", "six", "more"][:words]]
         rescue_round(plan, peers, PROMPTS, verify, RoundSettings(k=1), seed=(0,))
         assert len(groups[0].of("b", "rescue")[0].prompt_ids) <= peers["b"].longest
+
+
+def test_a_cut_hint_that_is_encoded_longer_is_cut_further() -> None:
+    class Longer(ScriptedPeer):
+        def encode(self, prompt: Prompt) -> list[int]:
+            torn = "three" in prompt.text and "four" not in prompt.text
+            return [*super().encode(prompt), *[0] * torn]
+
+    peers = {"a": ScriptedPeer("a", always("one two three four\n#### 7")), "b": Longer("b", always(WRONG))}
+    peers["b"].longest = len(peers["b"].ids("Q: What is number 0 ? Hint: A:")) + 3
+    groups = cold_round([problem()], peers, PROMPTS, verify, k=1, seed=(0,))
+    assert [r.hint.text for r in planned(groups, peers, RoundSettings(k=1)) if r.hint] == ["one two"]
+
+
+def test_one_token_is_a_hint() -> None:
+    assert RoundSettings(hint_tokens=1, hint_fraction=1.0).hint_tokens == 1
 
 
 @pytest.mark.parametrize(

