@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_lightning.objectives import CISPO, GRPO, GSPO, Objective, off_policy_report
+from core_lightning.objectives.off_policy import truncated_importance
 from token_batches import each_objective, loss_oracle, random_step
 
 
@@ -61,6 +62,12 @@ def test_the_gradient_is_that_of_the_policy_whoever_drew(objective: Objective, n
     )  # fmt: skip
     (gradient,) = torch.autograd.grad(loss, leaf)
     torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_masked_token_weighs_one_whatever_it_holds() -> None:
+    logprobs, sampled = torch.tensor([[0.5, math.nan, -1.0]]).log(), torch.tensor([[-2.0, 0.0, math.nan]])
+    weights = truncated_importance(logprobs, sampled, torch.tensor([[1, 0, 0]]), bound=100.0)
+    assert weights.tolist() == [[pytest.approx(0.5 * math.exp(2)), 1.0, 1.0]]
 
 
 def test_the_report_counts_by_hand() -> None:
