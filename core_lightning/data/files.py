@@ -70,10 +70,11 @@ def read_json(file: Path) -> Rows:
     Raises:
         DataError: Naming the line that is no JSON, or the row that is no object.
     """
-    text = "".join(line for _, line in read_lines(file)).lstrip()
-    if not text.startswith("["):
+    first = next((line.lstrip() for _, line in read_lines(file) if line.strip()), "")
+    if not first.startswith("["):
         yield from read_json_lines(file)
         return
+    text = "".join(line for _, line in read_lines(file))
     for number, row in enumerate(_json(text, file, 1), start=1):
         if not isinstance(row, dict):
             raise DataError(f"{file}:{number}: expected a JSON object, got {str(row)[:60]}")

@@ -185,6 +185,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         ("other.jsonl", b'{"question": "a?", "solution": "#### 1"}', r"other\.jsonl:2: no column 'answer' among"),
         ("latin.csv", b'"\xe9?",#### 1', r"latin\.csv:2: not UTF-8"),
         ("short.csv", b'"a?"', r"short\.csv:2: more or fewer fields"),
+        ("blank.json", b'\n[{"question": "a?",\n "answer": }]', r"blank\.json:3: not JSON"),
         ("list.json", b'[{"question": "a?", "answer": "#### 1"}, 7]', r"list\.json:2: expected a JSON object, got 7"),
     ],
 )
