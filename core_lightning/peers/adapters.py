@@ -90,6 +90,12 @@ def add_adapter(
     return network
 
 
+def adapter_parameters(network: Any, name: str) -> dict[str, nn.Parameter]:
+    """The trainable weights of a peer's adapter by name; names are stable across runs."""
+    mark = f".{adapter_name(name)}."
+    return {n.replace(mark, "."): p for n, p in network.named_parameters() if "lora_" in n and mark in f"{n}."}
+
+
 def save_adapter(network: Any, name: str, folder: Path) -> None:
     """Write a peer's adapter into a folder in PEFT format; ``PeftModel.from_pretrained(base, folder)`` reads it."""
     from peft import get_peft_model_state_dict

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from core_lightning.peers.config import PeerConfig
@@ -18,6 +19,7 @@ _OPEN = re.compile(rf"({'|'.join(map(re.escape, THINK))})\s*\Z")
 _DATE = re.compile(r"""strftime_now\(\s*(["'])((?:(?!\1).)*)\1\s*\)""")
 _STAND_IN = re.compile(r"corePlace(\d+)Ends")
 _TAIL = 32  # tokens in which the mark at a prompt's end is looked for
+_REMEMBERED = 256  # prompts: a step asks whether one fits, and then samples from it
 
 
 class PromptEncoder:
@@ -61,6 +63,7 @@ class PromptEncoder:
         self.template: str = template or ""
         self.text = InertText(tokenizer, self.template if self.chats else "")
         self._frames: dict[object, tuple[str, list[int]]] = {}
+        self._remembered = lru_cache(_REMEMBERED)(self._encoded)
         if unknown := [a for a in config.chat_template_kwargs if not re.search(rf"\b{re.escape(a)}\b", self.template)]:
             raise PeerSourceError(
                 f"peers.{name}.chat_template_kwargs has {unknown[0]!r}, which the chat template of {config.model} does "
@@ -77,6 +80,9 @@ class PromptEncoder:
         Raises:
             PeerSourceError: The chat template leaves out a message, or a text from outside cannot be kept in its place.
         """
+        return list(self._remembered(prompt))
+
+    def _encoded(self, prompt: Prompt) -> list[int]:
         texts = [turn.content for turn in prompt.turns] if self.chats else [prompt.plain]
         given = [g for text in texts for g in text.given]
         frame, control = self._frame(prompt, texts)

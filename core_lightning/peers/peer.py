@@ -12,35 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core_lightning.peers.adapters import adapter_name, add_adapter, describe, reference_name, save_adapter
+from core_lightning.peers.adapters import adapter_name, adapter_parameters, describe, reference_name, save_adapter
+from core_lightning.peers.assembly import adapted, dropouts, fix_rotary_positions, prepare_layers
 from core_lightning.peers.completion_texts import CompletionTexts
-from core_lightning.peers.compute.adapter_layers import merge_nodes
-from core_lightning.peers.compute.architecture import backbone_of, why_not
+from core_lightning.peers.compute.architecture import backbone_of
 from core_lightning.peers.compute.attention import leave_to_library
-from core_lightning.peers.compute.checkpointing import checkpoint_layers
-from core_lightning.peers.compute.head import LogitHead, half_head, is_head_of
+from core_lightning.peers.compute.head import LogitHead, is_head_of
 from core_lightning.peers.compute.paths import Paths
-from core_lightning.peers.compute.positions import fix_positions
 from core_lightning.peers.compute.shortening import shortened
-from core_lightning.peers.compute.time_steps import limit_time_steps
 from core_lightning.peers.config import GenerationSettings, PeerConfig
 from core_lightning.peers.encoding import PromptEncoder
-from core_lightning.peers.loading import (
-    PeerSourceError,
-    load_base,
-    load_tokenizer,
-    resolve,
-    runs_on_text,
-    stop_token_ids,
-)
-from core_lightning.peers.sampling.choice import make_engine
+from core_lightning.peers.loading import load_tokenizer, runs_on_text, stop_token_ids
 from core_lightning.peers.sampling.drawing import NotFiniteError
-from core_lightning.peers.sampling.engine import Rig, SampledTokens
-from core_lightning.peers.sampling.rollout_weights import RolloutWeights
+from core_lightning.peers.sampling.engine import Engine, Rig, SampledTokens
+from core_lightning.peers.sampling.sampler import Sampler
 from core_lightning.peers.scoring import scorer
 from core_lightning.peers.scoring.packing import Sequenced
 from core_lightning.peers.scoring.scorer import Policy, Scored
-from core_lightning.peers.sources import ModelSource, hub_name
+from core_lightning.peers.sources import ModelSource, PeerSourceError, resolve
 from core_lightning.peers.turns import Shards
 from core_lightning.protocol.prompts import Prompt
 from core_lightning.protocol.rollout_peer import Completion
@@ -69,55 +58,26 @@ class Peer(nn.Module):
         self.device = device if config.device == "auto" else torch.device(config.device)
         self.shards: Shards | None = None  # set by who shards it
         self.beginning: Any = None  # what has been read of all prompts, see reading
-        self._adapter = adapter_name(name)
-        self._synced: list[int] | None = None  # the state of the adapter that the engine has
         self._halved = False
         source = resolve(config.model, config.revision)
-        self._load(source, base)
-        self._prepare_layers()
+        self.tokenizer = base.tokenizer if base else load_tokenizer(source)
+        self.network, self.base_name = adapted(name, config, source, self.device, base.network if base else None)
+        self._dropouts = dropouts(self.network, name)
+        self.head = prepare_layers(name, config, self.network)
         self._prepare_texts()
         self._check_head()
         with runs_on_text(self._whose, "go on from a cache, and so not be sampled"):
             self.paths = Paths.of(self.backbone)
-        self._prepare_sampling(source)
+        self.sampler = Sampler(self._rig(source), config, self.backbone)
         #: What a user should know of this peer, a line each.
-        self.notes = [describe(self.network, name), *self._fix_positions()]
+        self.notes = [
+            describe(self.network, name),
+            *fix_rotary_positions(name, config, self.network, self.room()),
+        ]
 
     @property
     def _whose(self) -> str:
         return f"peer {self.name!r}: {self.config.model}"
-
-    def _load(self, source: ModelSource, base: Peer | None) -> None:
-        """The base model, or that of another peer, and an adapter of its own on it."""
-        config = self.config
-        self.tokenizer = base.tokenizer if base else load_tokenizer(source)
-        network = base.network if base else load_base(config, source, self.device)
-        if base is None and (reason := why_not(network)):
-            raise PeerSourceError(f"{self._whose} {reason}")
-        hub_id, commit = hub_name(source, getattr(network.config, "_commit_hash", None))
-        named = hub_id or (config.model if config.model.startswith(("embedded/", "nano/")) else None)
-        self.base_name = (hub_id, commit) if hub_id else None
-        self.network = add_adapter(network, self.name, config.lora, config.adapter, base=named, revision=commit)
-        if not self.adapter_parameters():
-            raise PeerSourceError(f"peer {self.name!r}: the adapter has no trainable weight; check lora.targets")
-
-    def _prepare_layers(self) -> None:
-        """The layers in the form they run in, and the head that logits come from."""
-        model: Any = self.network.get_base_model()
-        plain = self.config.compute == "plain"
-        if not plain:
-            merge_nodes(self.network)
-        limit_time_steps(self.network)
-        if any(hasattr(model.get_output_embeddings(), mark) for mark in ("base_layer", "original_module")):
-            raise PeerSourceError(
-                f"peer {self.name!r}: the output layer is scored frozen; leave it out of lora.targets"
-            )
-        self._modal = self._modal_layers()
-        self.head = LogitHead.of(model, plain)
-        if self.config.gradient_checkpointing and not checkpoint_layers(model):
-            raise PeerSourceError(
-                f"{self._whose} has no layers that can be run again; set gradient_checkpointing to false"
-            )
 
     def _prepare_texts(self) -> None:
         """How texts become tokens and back, and which tokens end a completion."""
@@ -136,24 +96,19 @@ class Peer(nn.Module):
             if not known:
                 raise PeerSourceError(f"{self._whose} has an output layer this library does not know; please report it")
 
-    def _prepare_sampling(self, source: ModelSource) -> None:
-        """Copies of the weights to sample from, where they are wanted, and the engine."""
-        config = self.config
-        half = config.sampling_weights == "half"
-        self._copies = None if config.sampling_weights == "own" else RolloutWeights(self.backbone, keep_half=half)
-        self._rig = Rig(
+    def _rig(self, source: ModelSource) -> Rig:
+        """What an engine may use of this peer."""
+        return Rig(
             self.name,
             self.network.get_base_model(),
-            half_head(self.head) if half else self.head,
+            self.head,
             self.tokenizer,
             self.stop_ids,
             source.name_or_path,
             source.revision,
-            self.network.peft_config[self._adapter].r,
+            self.network.peft_config[adapter_name(self.name)].r,
             self.paths,
         )
-        self._recorded = config.generation.cuda_graphs and config.compute != "plain"
-        self.engine = make_engine(config.generation, self._rig)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Peer:
         # A peer stays on the device its settings name: a module-wide .to() would gather all peers on one,
@@ -165,68 +120,46 @@ class Peer(nn.Module):
         self.training = mode
         return self
 
-    def _modal_layers(self) -> list[nn.Module]:
-        """Layers that follow the mode: the dropout of this peer's adapter, and no other."""
-        for layer in self.network.modules():
-            if type(layer).__name__ == "Linear4bit":
-                layer.training = True  # else bitsandbytes repacks it on some processors into a form without gradient
-        return [m for name, m in self.network.named_modules() if name.endswith(f"lora_dropout.{self._adapter}")]
+    @property
+    def engine(self) -> Engine:
+        """What samples; one of your own can be put in its place."""
+        return self.sampler.engine
 
-    def _fix_positions(self) -> list[str]:
-        """Choose one table of rotary positions; a line if the model would look at every batch for it."""
-        longest = self.room() + self.config.generation.max_new_tokens
-        try:
-            kinds = fix_positions(self.network, longest)
-        except ValueError as error:
-            raise PeerSourceError(
-                f"peer {self.name!r}: {error}, by another peer on the same base; give both peers the same max_prompt_tokens "
-                "and max_new_tokens, or set share_base to false"
-            ) from error
-        except NotImplementedError as error:
-            raise PeerSourceError(
-                f"peer {self.name!r}: {self.config.model} gives a trace other numbers beside a longer one: {error}; lower "
-                "max_prompt_tokens and max_new_tokens, or choose another model"
-            ) from error
-        what = f"{', '.join(kinds)} rotary positions are those of rows of {longest} tokens in the whole run"
-        return [f"peer {self.name!r}: {what} (max_prompt_tokens + max_new_tokens)"] if kinds else []
-
-    def run_plainly(self) -> None:
-        """Run every layer as the library has it, from now on: no attention, adapter, norm or copy of weights of our own."""
-        leave_to_library(self.network)
-        self._copies = None
-        self._recorded = False
-        if self.samples_itself:
-            self.engine = make_engine(self.config.generation, replace(self._rig, head=self.head))
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self.sampler.engine = engine
 
     @property
     def samples_itself(self) -> bool:
         """Whether samples come from this peer's own network, not from another process."""
-        return self.config.generation.engine == "native"
+        return self.sampler.in_process
+
+    def run_plainly(self) -> None:
+        """Run every layer as the library has it, from now on: no attention, adapter, norm or copy of weights of our own."""
+        leave_to_library(self.network)
+        self.sampler.run_plainly()
 
     @contextmanager
     def shortened(self) -> Iterator[None]:
         """Be a peer of few layers and tokens for a while, which shows the same faults sooner."""
-        head, engine, copies = self.head, self.engine, self._copies
-        with shortened(self.backbone, self.network.get_base_model().get_output_embeddings()):
-            self.head = LogitHead.of(self.network.get_base_model(), self.head.plain)
-            half = self.config.sampling_weights == "half"
-            if self.samples_itself:
-                rig = replace(self._rig, head=half_head(self.head) if half else self.head)
-                self.engine = make_engine(self.config.generation, rig)
+        head, model = self.head, self.network.get_base_model()
+        with shortened(self.backbone, model.get_output_embeddings()):
+            self.head = LogitHead.of(model, head.plain)
             try:
-                yield
+                with self.sampler.with_head(self.head):
+                    yield
             finally:
-                self.head, self.engine, self._copies = head, engine, copies
+                self.head = head
 
     @property
     def training_mode(self) -> bool:
         """Whether the adapter drops out."""
-        return any(layer.training for layer in self._modal)
+        return any(layer.training for layer in self._dropouts)
 
     @training_mode.setter
     def training_mode(self, training: bool) -> None:
         # Set before every use and not restored after: layers may run again in the backward pass.
-        for layer in self._modal:
+        for layer in self._dropouts:
             layer.training = training
 
     def evaluate(self) -> None:
@@ -237,21 +170,20 @@ class Peer(nn.Module):
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """Trainable weights by name; names are stable across runs."""
-        mark = f".{self._adapter}."
-        return {n.replace(mark, "."): p for n, p in self.network.named_parameters() if "lora_" in n and mark in f"{n}."}
+        return adapter_parameters(self.network, self.name)
 
     @contextmanager
     def policy(self, policy: Policy = "own") -> Iterator[None]:
         """Run the network as this peer, or as its reference: the adapter it started from, or none."""
         if policy == "own":
-            self.network.set_adapter(self._adapter)
+            self.network.set_adapter(adapter_name(self.name))
             yield
         elif self.config.adapter is not None:
             self.network.set_adapter(reference_name(self.name))
             try:
                 yield
             finally:
-                self.network.set_adapter(self._adapter)
+                self.network.set_adapter(adapter_name(self.name))
         else:
             with self.network.disable_adapter():
                 yield
@@ -338,10 +270,8 @@ class Peer(nn.Module):
             temperature=own.temperature if temperature is None else temperature,
             top_p=own.top_p if top_p is None else top_p,
         )
-        state = [p._version for p in self.adapter_parameters().values()]  # counts changes in place
-        if state != self._synced:
-            self.engine.sync(self.save_adapter)
-            self._synced = state
+        changes = [p._version for p in self.adapter_parameters().values()]  # counted in place
+        self.sampler.sync(changes, self.save_adapter)
         opened = [self.encoder.opened(prompt) for prompt in prompts]
         drawn = self._begun(prompts, seeds, settings)
         return lambda: [
@@ -363,9 +293,8 @@ class Peer(nn.Module):
     def _begun(
         self, prompts: Sequence[Sequence[int]], seeds: Sequence[Sequence[int]], settings: GenerationSettings
     ) -> Callable[[], list[list[SampledTokens]]]:
-        if not self._recorded or self.shards is not None:  # whose weights lie elsewhere each time they are whole
-            settings = replace(settings, cuda_graphs=False)
-        return partial(self._wait, self.engine.begin(prompts, seeds, settings))
+        # Weights of shards lie elsewhere each time they are whole.
+        return partial(self._wait, self.sampler.begin(prompts, seeds, settings, stays=self.shards is None))
 
     def _wait(self, begun: Callable[[], list[list[SampledTokens]]]) -> list[list[SampledTokens]]:
         self.evaluate()
@@ -383,7 +312,7 @@ class Peer(nn.Module):
 
     def sampling_weights(self, adapter: bool = True) -> AbstractContextManager[None]:
         """Run the network from copies of its weights, if the settings ask for that; without gradients."""
-        return nullcontext() if self._copies is None else self._copies.running(self._adapter if adapter else None)
+        return self.sampler.weights(adapter_name(self.name) if adapter else None)
 
     # --- scoring ------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core_lightning.peers.self_test.self_test", lambda peer: [])  # a script has no numbers
     scripts = {"llama": writes(True), "stablelm": writes(False)}  # a and b
     monkeypatch.setattr(
-        "core_lightning.peers.peer.make_engine",
+        "core_lightning.peers.sampling.sampler.make_engine",
         lambda settings, rig: ScriptedEngine(rig, scripts[rig.network.config.model_type]),
     )
 

@@ -217,7 +217,7 @@ def test_another_base_model_is_refused_before_any_is_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loaded: list[str] = []
-    monkeypatch.setattr("core_lightning.peers.peer.load_base", lambda *_: loaded.append("model"))
+    monkeypatch.setattr("core_lightning.peers.assembly.load_base", lambda *_: loaded.append("model"))
     peers = {
         "a": PeerConfig(str(llama_folder), quantization="none"),
         "b": PeerConfig(str(neox_folder), quantization="none", generation=settings()),

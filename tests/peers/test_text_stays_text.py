@@ -54,6 +54,17 @@ def test_ordinary_text_has_the_tokens_transformers_gives_it(name: str, hint: str
     assert encoder.encode(prompts.render(problem, hint)) == plain_way(encoder, prompts, problem, hint)
 
 
+def test_a_prompt_is_tokenized_once_and_what_is_given_out_is_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, prompt = encoder_of(FAMILIES["chatml"]), PromptSettings().render(Problem("p", "3 + 4", "7"))
+    first = encoder.encode(prompt)
+    kept = list(first)
+    first.clear()
+    monkeypatch.setattr(encoder.text, "ids", None)  # cannot be called any more
+    assert encoder.encode(PromptSettings().render(Problem("q", "3 + 4", "7"))) == kept  # an equal prompt of another problem
+    with pytest.raises(TypeError):
+        encoder.encode(PromptSettings().render(Problem("p", "3 + 5", "8")))
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("chats", [True, False])
 def test_marks_in_a_question_or_hint_are_text(name: str, chats: bool) -> None:

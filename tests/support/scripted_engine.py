@@ -59,7 +59,7 @@ class ScriptedEngine(Engine):
 def saying(script: Script) -> Iterator[None]:
     """Peers made in this context say what a script tells them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("core_lightning.peers.peer.make_engine", lambda name, rig: ScriptedEngine(rig, script))
+        patch.setattr("core_lightning.peers.sampling.sampler.make_engine", lambda name, rig: ScriptedEngine(rig, script))
         # What is said is not drawn from the model, and a script knows the questions of its data only.
         patch.setattr("core_lightning.peers.self_test.self_test", lambda peer: [])
         yield
