@@ -7,13 +7,15 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
 
+from core_lightning.peers.config import PeerConfig
 from core_lightning.training.strategy_checks import check_named_strategy
 
 #: Bytes that must be free where a run writes; its own size is not known beforehand.
@@ -58,6 +60,35 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         yield from vars(value).items()
     elif isinstance(value, list | tuple):
         yield from ((str(i), v) for i, v in enumerate(value))
+
+
+def check_peers(peers: Mapping[str, Any]) -> None:
+    """Refuse a peer's settings in the peer's name, which the classes of the settings do not know.
+
+    Args:
+        peers: The team as the config has it.
+
+    Raises:
+        ValueError: Names the peer, the setting and the mend.
+
+    >>> check_peers({"a": {"model": "org/model", "lora": {"r": 0}}})
+    Traceback (most recent call last):
+    ValueError: peers.a.lora.r is 0; set it to 1 or more
+    """
+    for name, config in peers.items():
+        try:
+            _made(PeerConfig, config)
+        except ValueError as error:
+            raise ValueError(f"peers.{name}.{str(error).removeprefix('peers.<name>.')}") from error
+
+
+def _made(settings: Any, values: Any) -> Any:
+    """Settings of a class out of a part of a config; what is settings already, or of a class of the user's, stays."""
+    given = dict(_children(values))
+    if is_dataclass(values) or "class_path" in given:
+        return values
+    kinds = get_type_hints(settings)
+    return settings(**{key: _made(kinds[key], v) if is_dataclass(kinds[key]) else v for key, v in given.items()})
 
 
 def check_trainer(trainer: Any, fit: bool = True) -> None:

@@ -45,6 +45,7 @@ from core_lightning.cli.command_checks import check_unfinished, checkpoint_path,
 from core_lightning.cli.compare import compare
 from core_lightning.cli.config_checks import (
     check_monitors,
+    check_peers,
     check_place,
     check_trainer,
     check_values,
@@ -136,6 +137,7 @@ class CoreCLI(LightningCLI):
         if config is None:
             return
         check_values(config)
+        check_peers(config.get("model.init_args.peers") or {})
         check_place(config.trainer.default_root_dir)
         check_trainer(config.trainer, fit=self.subcommand == "fit")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:

@@ -46,6 +46,9 @@ Refused = Callable[..., str]
         ("--data=Nothing", "data: there is no class 'Nothing'; choose among AIME, GPQA, GSM8K, JsonLines, MATH, "),
         ("--data.batchsize=2", "data: there is no setting 'batchsize'; did you mean batch_size?"),
         ("--data.path=/no/such.jsonl", "/no/such.jsonl is not there; correct data.path"),
+        ("--model.peers.b.lora.r=0", "peers.b.lora.r is 0; set it to 1 or more"),
+        ("--model.peers.b.generation.server.retries=-1", "peers.b.generation.server.retries is -1; "),
+        ("--model.peers.b.lr=-1", "peers.b.lr is -1.0; set it above 0 or leave it out"),
         (
             "--trainer.gradient_clip_val=1",
             "trainer.gradient_clip_val clips all peers together; set model.max_grad_norm",
