@@ -133,7 +133,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser_.add_argument("--url", default="http://127.0.0.1:8000", help="of the vLLM server")
     options = parse(parser_, args)
     others = [name for name in options.engines if name != "native"]
-    report = Report("engines", options)
+    report = Report("engines_server" if "server" in others else "engines", options)
     generation = GenerationSettings(temperature=0.7, max_new_tokens=options.new_tokens, max_prompt_tokens=192)
     pair = models(options.quick)
     for name in options.peers or pair:

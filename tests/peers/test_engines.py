@@ -77,6 +77,7 @@ def test_what_vllm_is_asked_for(tiny_folder: Callable[[str], Path], monkeypatch:
     (made,) = Server.made
     assert made["model"] == str(folder)
     assert (made["enable_lora"], made["max_lora_rank"], made["logprobs_mode"]) == (True, 16, "processed_logprobs")
+    assert made.get("enable_chunked_prefill") is (False if peer.device.type == "cpu" else None)
     assert (made["max_model_len"], made["gpu_memory_utilization"], made["enable_sleep_mode"]) == (55, 0.3, False)
     _, params, (_, number, path) = Server.asked[-1]
     wanted = vars(params[0])

@@ -34,11 +34,11 @@ def made(folder: Path, engine: str, port: int = 0, **changes: object) -> Peer:
 
 
 @torch.no_grad()
-def gap(peer: Peer, sampled: list) -> float:
+def gap(peer: Peer, sampled: list, prompts: list[list[int]] = PROMPTS) -> float:
     """Largest difference to the peer's own log-probabilities, from full logits in float64."""
     return max(
         float((naive_logprobs(peer, Scored(p, c.token_ids), 0.8)[0] - torch.tensor(c.logprobs)).abs().max())
-        for p, group in zip(PROMPTS, sampled, strict=True)
+        for p, group in zip(prompts, sampled, strict=True)
         for c in group
     )
 
@@ -66,6 +66,13 @@ def check_samples(peer: Peer, tolerance: float) -> None:
         assert gap(peer, peer.sample(PROMPTS, SEEDS)) < tolerance
 
 
+def check_many(peer: Peer, tolerance: float) -> None:
+    """More prompts at once than vLLM reads in one pass on a processor (2,048 tokens as a server, 4,096 in process)."""
+    prompts = [[5 + (i + j) % 20 for j in range(40)] for i in range(120)]
+    sampled = peer.sample(prompts, [[i] for i in range(120)])
+    assert gap(peer, sampled[::20], prompts[::20]) < tolerance
+
+
 def check_stop(peer: Peer, free: list) -> None:
     """A completion ends with the token that completes a stop string, or it has none; its beginning is the free one's."""
     (stop,) = peer.config.generation.stop
@@ -91,6 +98,7 @@ def test_a_server(folders: Callable[[str], Path], name: str, tolerance: float, t
     with serving(folder, port, log) as process:
         peer = made(folder, "server", port)
         check_samples(peer, tolerance)
+        check_many(peer, tolerance)
         adapters = [m for m in peer.engine.client.get("/v1/models")["data"] if m["parent"]]
         assert len(adapters) == 1
         free = peer.sample(PROMPTS, SEEDS)
@@ -116,6 +124,7 @@ def test_the_engine_in_this_process(folders: Callable[[str], Path], monkeypatch:
     folder = folders("tiny")
     peer = made(folder, "vllm")
     check_samples(peer, 2e-3)
+    check_many(peer, 2e-3)
     assert [f.name for f in Path(peer.engine._folder).iterdir()] == [str(peer.engine._version)]
     free = peer.sample(PROMPTS, SEEDS)
     settings = GenerationSettings(**LIMITS, engine="vllm", stop=[common_text(free)])

@@ -27,6 +27,7 @@ def serving(folder: Path, port: int, log: Path) -> Iterator[subprocess.Popen[byt
         sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", "127.0.0.1",
         "--port", str(port), "--enable-lora", "--max-loras", "2", "--max-lora-rank", "16", "--logprobs-mode",
         "processed_logprobs", "--max-model-len", "256", "--dtype", "float32", "--enforce-eager",
+        "--no-enable-chunked-prefill",
     ]  # fmt: skip
     with log.open("wb") as output:
         process = subprocess.Popen(

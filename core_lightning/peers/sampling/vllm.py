@@ -72,10 +72,16 @@ class VllmEngine(Engine):
                 gpu_memory_utilization=self.settings.memory_share,
                 tensor_parallel_size=self.settings.tensor_parallel,
                 enable_sleep_mode=self.settings.sleep,
+                **self._whole_prompts(),
             )
         # It runs in processes of its own, which would outlive a run that fails.
         weakref.finalize(self, server.llm_engine.engine_core.shutdown)
         return server
+
+    def _whole_prompts(self) -> dict[str, bool]:
+        """On a processor, no prompt is read in parts: vLLM 0.32 turns a seeded request's random numbers back after each
+        part, and fails, because those of a processor cannot be turned back."""
+        return {"enable_chunked_prefill": False} if self.rig.network.device.type == "cpu" else {}
 
     @contextmanager
     def _visible(self) -> Iterator[None]:
