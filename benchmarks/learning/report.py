@@ -14,7 +14,9 @@ from benchmarks.learning.statistics import Estimate, Results
 from benchmarks.learning.sweep import read
 
 BASELINE = "solo"
-#: The default, and the arm that is the same in all but whose trace is imitated.
+#: The default of today, with which every other arm is compared, too.
+TODAY = "default"
+#: The default of the first release, and the arm that is the same in all but whose trace is imitated.
 DEFAULT, CONTROL = "peer_trace_logdet_right", "own_trace_logdet_right"
 
 
@@ -39,6 +41,7 @@ def write_report(file: Path) -> Path:
         "alone, and how many seeds lie above 0 by mean Pass@1 and by Team Pass@2.",
         _table(_difference_rows(results, [a for a in trained if a != BASELINE], BASELINE)),
         f"![differences]({_beside(file, 'differences').name})",
+        *_against_today(results, trained),
         *_against_control(results),
         *_on_the_check(lines, pair),
         "## What it cost and what moved",
@@ -62,11 +65,26 @@ def _level_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]
     figures = [f"{peer}/pass_at_{k}" for k in (1, 2) for peer in peers] + ["team_pass_at_2"]
     figures += [f"{peer}/pass_at_4" for peer in peers] + ["majority_vote", "neither", "all_fail"]
     titles = [f"{p} Pass@{k}" for k in (1, 2) for p in peers] + ["Team Pass@2"] + [f"{p} Pass@4" for p in peers]
-    yield ["arm", "seeds", *titles, "majority of 4", "neither in 2", "nobody in all", "phi"]
+    yield ["arm", "seeds", *titles, "majority of 4", "neither in 2", "nobody in all", "phi", "runs that ruined a peer"]
     for arm in arms:
         cells = [_level(results.estimate(arm, figure)) for figure in figures]
         phi = results.phi(arm).value
-        yield [arm, str(len(results.seeds(arm))), *cells, f"{phi:+.2f}" if math.isfinite(phi) else ""]
+        told = f"{phi:+.2f}" if math.isfinite(phi) else ""
+        yield [arm, str(len(results.seeds(arm))), *cells, told, _ruined(results, arm)]
+
+
+def _ruined(results: Results, arm: str) -> str:
+    """Runs that left a peer more than two points below what it began with, of all."""
+    if "base" not in results.runs or not ARMS[arm].trained:
+        return ""
+    return f"{len(results.ruined(arm))} of {len(results.lines(arm))}"
+
+
+def _against_today(results: Results, trained: Sequence[str]) -> list[str]:
+    if TODAY not in results.runs:
+        return []
+    others = [arm for arm in trained if arm != TODAY]
+    return [f"## Paired differences to {TODAY}", _table(_difference_rows(results, others, TODAY))]
 
 
 def _against_control(results: Results) -> list[str]:

@@ -111,6 +111,20 @@ class Results:
         shared = [seed for seed in self.seeds(arm) if seed in self.runs[other]]
         return bootstrap(self.scores(arm, figure, shared) - self.scores(other, figure, shared))
 
+    def ruined(self, arm: str, base: str = "base", margin: float = 0.02) -> list[Mapping[str, Any]]:
+        """The runs of an arm that left some peer below what it began with, by more than ``margin`` of Pass@1.
+
+        What it began with is the mean of the base's runs with the same seed, or of all of them where that seed has none.
+        """
+        found = []
+        for seed, lines in self.runs[arm].items():
+            before = self.runs[base].get(seed) or self.lines(base)
+            for line in lines:
+                began = {name: _mean([_pass_at_1(b, name) for b in before]) for name in self.peers}
+                if any(_pass_at_1(line, name) < began[name] - margin for name in self.peers):
+                    found.append(line)
+        return found
+
     def phi(self, arm: str) -> Estimate:
         """Correlation of the peers' failures (all samples wrong), mean over seeds, with their range."""
         by_seed = []
@@ -155,6 +169,10 @@ def _counts(items: int, resamples: int, generator: torch.Generator) -> Tensor:
     """How often every item is drawn, ``float64 Tensor[resamples, items]``."""
     drawn = torch.randint(items, (resamples, items), generator=generator)
     return torch.zeros(resamples, items, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+
+
+def _pass_at_1(line: Mapping[str, Any], peer: str) -> float:
+    return float(columns(line["held_out"])[f"{peer}/pass_at_1"].mean())
 
 
 def _number(line: Any, path: tuple[str, ...]) -> float:
