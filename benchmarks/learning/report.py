@@ -62,9 +62,10 @@ def _beside(file: Path, name: str) -> Path:
 
 def _level_rows(results: Results, arms: Sequence[str]) -> Iterable[Sequence[str]]:
     peers = results.peers
-    figures = [f"{peer}/pass_at_{k}" for k in (1, 2) for peer in peers] + ["team_pass_at_2"]
+    figures = [f"{peer}/pass_at_{k}" for k in (1, 2) for peer in peers] + ["pass_at_1", "team_pass_at_2"]
     figures += [f"{peer}/pass_at_4" for peer in peers] + ["majority_vote", "neither", "all_fail"]
-    titles = [f"{p} Pass@{k}" for k in (1, 2) for p in peers] + ["Team Pass@2"] + [f"{p} Pass@4" for p in peers]
+    titles = [f"{peer} Pass@{k}" for k in (1, 2) for peer in peers] + ["mean Pass@1", "Team Pass@2"]
+    titles += [f"{peer} Pass@4" for peer in peers]
     yield ["arm", "seeds", *titles, "majority of 4", "neither in 2", "nobody in all", "phi", "runs that ruined a peer"]
     for arm in arms:
         cells = [_level(results.estimate(arm, figure)) for figure in figures]
@@ -77,7 +78,8 @@ def _ruined(results: Results, arm: str) -> str:
     """Runs that left a peer more than two points below what it began with, of all."""
     if "base" not in results.runs or not ARMS[arm].trained:
         return ""
-    return f"{len(results.ruined(arm))} of {len(results.lines(arm))}"
+    ruined, known = results.ruined(arm)
+    return f"{ruined} of {known}" if known else ""
 
 
 def _against_today(results: Results, trained: Sequence[str]) -> list[str]:

@@ -77,6 +77,7 @@ class Results:
     """
 
     def __init__(self, lines: Iterable[Mapping[str, Any]], lr: float, unit: Unit = "pretraining_seed") -> None:
+        self.unit = unit
         self.runs: dict[str, dict[int, list[Mapping[str, Any]]]] = defaultdict(lambda: defaultdict(list))
         for line in lines:
             if line["lr"] == lr:
@@ -111,19 +112,20 @@ class Results:
         shared = [seed for seed in self.seeds(arm) if seed in self.runs[other]]
         return bootstrap(self.scores(arm, figure, shared) - self.scores(other, figure, shared))
 
-    def ruined(self, arm: str, base: str = "base", margin: float = 0.02) -> list[Mapping[str, Any]]:
-        """The runs of an arm that left some peer below what it began with, by more than ``margin`` of Pass@1.
+    def ruined(self, arm: str, base: str = "base", margin: float = 0.02) -> tuple[int, int]:
+        """How many runs left some peer below what it began with by more than ``margin`` of Pass@1, and of how many.
 
-        What it began with is the mean of the base's runs with the same seed, or of all of them where that seed has none.
+        A run counts if it is known what it began with: models that are pretrained anew for every seed need a run of the
+        base with that seed, finished ones are the same for all.
         """
-        found = []
+        ruined = known = 0
         for seed, lines in self.runs[arm].items():
-            before = self.runs[base].get(seed) or self.lines(base)
-            for line in lines:
-                began = {name: _mean([_pass_at_1(b, name) for b in before]) for name in self.peers}
-                if any(_pass_at_1(line, name) < began[name] - margin for name in self.peers):
-                    found.append(line)
-        return found
+            before = self.runs[base].get(seed) or (self.lines(base) if self.unit == "seed" else [])
+            began = {name: _mean([_pass_at_1(line, name) for line in before]) for name in self.peers}
+            if before:
+                known += len(lines)
+                ruined += sum(any(_pass_at_1(n, name) < began[name] - margin for name in self.peers) for n in lines)
+        return ruined, known
 
     def phi(self, arm: str) -> Estimate:
         """Correlation of the peers' failures (all samples wrong), mean over seeds, with their range."""

@@ -73,4 +73,8 @@ def test_a_run_that_left_one_peer_below_its_own_base_is_told() -> None:
     kept = run("default", [[2] * (n - 3) + [0] * 3, [4] * n], pretraining_seed=0)  # a point and a half below is let pass
     ruined = run("default", [[2] * (n - 5) + [0] * 5, [4] * n], pretraining_seed=0, seed=1)
     other = run("default", [[1] * n, [1] * n], pretraining_seed=1)  # its base was worse
-    assert results(*base, kept, ruined, other).ruined("default") == [ruined]
+    unknown = run("default", [[0] * n, [0] * n], pretraining_seed=2)  # nobody knows what it began with
+    lines = [*base, kept, ruined, other, unknown]
+    assert results(*lines).ruined("default") == (1, 3)
+    # Finished models begin alike with every seed: Pass@1 of 0.375 and 0.25 here, which two runs fall below.
+    assert Results(lines, 0.1, "seed").ruined("default") == (2, 4)
