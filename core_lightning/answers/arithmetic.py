@@ -121,9 +121,18 @@ class Reader:
                 raise UnreadableError
         raised = self.position
         value = self._power()
-        if sign < 0 and {t.kind for t in self.tokens[raised : self.position]} & {"^", "p"} and self._kind(-1) != ")":
+        if sign < 0 and self._raised(raised):
             raise UnreadableError  # -2^2
         return sign * value
+
+    def _raised(self, first: int) -> bool:
+        """Whether what was read since then is a power, not a bracket with one in it."""
+        depth = 0
+        for token in self.tokens[first : self.position]:
+            if not depth and token.kind in ("^", "p"):
+                return True
+            depth += {"(": 1, ")": -1}.get(token.kind, 0)
+        return False
 
     def _power(self) -> Fraction:
         base = self._atom()

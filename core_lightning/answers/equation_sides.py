@@ -125,10 +125,8 @@ def right_side(tokens: Sequence[Token], relation: int, text: str) -> Side | None
 
 def _ends(tokens: Sequence[Token], side: Side, first: int, stop: int) -> bool:
     """Whether what follows a right side and its unit leaves no doubt that it ends there."""
-    unit = side.end
-    while unit < stop and tokens[unit].kind == "w":
-        unit += 1
-    words = [word for token in tokens[side.end : unit] for word in token.text.lower().split()]
+    unit = _behind_unit(tokens, side.end, stop)
+    words = [word for token in tokens[side.end : unit] if token.kind == "w" for word in token.text.lower().split()]
     if words[:2] in (["more", "than"], ["less", "than"], ["fewer", "than"], ["out", "of"]):
         return False
     if words[:1] == ["of"] and side.operators & {"+", "-"}:
@@ -142,6 +140,26 @@ def _ends(tokens: Sequence[Token], side: Side, first: int, stop: int) -> bool:
     if kind in ("+", "-", "*", "/"):  # it was read with and without what follows its unit
         return bool(words) and behind == "n"
     return not kind or (kind == ")" and unit in _unmatched(tokens, first, stop))
+
+
+def _behind_unit(tokens: Sequence[Token], start: int, stop: int) -> int:
+    """Where a unit ends: "apples", "miles/hour", "cm²", "cm^2", "m^(2)"."""
+    at = start
+    while at < stop:
+        kinds = [t.kind for t in tokens[at : min(at + 4, stop)]]
+        if kinds[0] == "w":
+            at += 1
+        elif at > start and kinds[:2] == ["/", "w"]:
+            at += 2
+        elif at > start and tokens[at - 1].kind == "w" and kinds[0] == "p":
+            at += 1
+        elif at > start and tokens[at - 1].kind == "w" and kinds[:2] == ["^", "n"]:
+            at += 2
+        elif at > start and tokens[at - 1].kind == "w" and kinds == ["^", "(", "n", ")"]:
+            at += 4
+        else:
+            break
+    return at
 
 
 def _unmatched(tokens: Sequence[Token], first: int, stop: int) -> set[int]:

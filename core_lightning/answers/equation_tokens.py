@@ -53,7 +53,7 @@ _TOKEN = re.compile(
   | (?P<named> \\(?:text(?:bf|it|rm|normal)?|math(?:rm|it)|mbox)\s*\{{(?P<name>[^{{}}\n]*)\}} )
   | (?P<percent> \\?%|percent(?![^\W\d_])|pct(?![^\W\d_]) )
   | (?P<raised> [²³] )
-  | (?P<word> [^\W\d_]+(?:[-'’][^\W\d_]+)*|° )
+  | (?P<word> [^\W\d_²³]+(?:[-'’][^\W\d_²³]+)*|° )
   | (?P<ellipsis> \.\.\.+|…|\\[lcd]?dots(?![A-Za-z]) )
   | (?P<line> \\\\|\\(?:begin|end)\s*\{{[a-z]*\*?\}}|\s*[\n\r]\s* )
   | (?P<clause> [.,;:?—•]|\#+|(?<!\S)\|(?!\S) )

@@ -10,6 +10,16 @@ from hypothesis import strategies as st
 from core_lightning.answers import false_equations, read_equations
 
 FALSE = [
+    "3 * 4 = 13 cm²",
+    "Area = 3 * 4 = 13 cm^2.",
+    "10 cm² + 5 cm² = 16 cm²",
+    "2 cm^(2) + 3 cm^(2) = 6 cm^(2)",
+    "100 / 2 = 60 miles/hour",
+    "-(2^2) = -5",
+    "5² = 20 (3)",
+    "(2 + 3 = 6",
+    "2^2 = 10 is 3!",
+    "2 + 2 = 5 and so on",
     "9+9+0=15",
     "3+4+5=7+6=13",
     "5 apples + 3 apples = 9 apples",
@@ -81,6 +91,18 @@ def test_a_false_equation_is_found(text):
 
 
 HOLDS_OR_CANNOT_BE_READ = [
+    "3 * 4 = 12 cm²",
+    "2 cm * 3 cm = 600 mm²",
+    "600 mm² = 6 cm²",
+    "3 ft * 2 ft = 864 in²",
+    "2 * 3 = 6 cm^2 = 600 mm^2",
+    "3 * 20 = 60 km/h = 1 km/min",
+    "-2^{2} = 4",
+    "-2^(2) = 4",
+    "12 * +4 = 10",
+    "0.5 1/2 = 7",
+    "100 * (5 = 6",
+    "2 + 2 = 5 and 3",
     # variables, functions, indices, ratios, lists
     "x = 3",
     "2x + 3 = 8",
