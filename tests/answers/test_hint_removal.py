@@ -28,6 +28,9 @@ REMOVED = [
     ("B fits since A is odd.\nAnswer: B", "B", "choice", "fits since A is odd."),
     ("It fits, so (B).", "B", "choice", "It fits, so ."),
     ("It lies in France. <answer>Paris</answer>", "Paris", "text", "It lies in France."),
+    ("So there are nineteen.", "19", "number", "So there are ."),
+    ("That makes six hundred thousand.", "600000", "number", "That makes ."),
+    ("It is one half of it.", "0.5", "number", "It is of it."),
     # operands stay, results go
     ("6 - 3 = 3", "3", "number", "6 - 3 ="),
     ("9 / 3 = 3 each, and 3 * 4 = 12.\n\\boxed{3}", "3", "number", "9 / 3 = each, and 3 * 4 = 12."),
