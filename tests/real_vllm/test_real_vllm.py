@@ -98,7 +98,8 @@ def test_a_server(folders: Callable[[str], Path], name: str, tolerance: float, t
     with serving(folder, port, log) as process:
         peer = made(folder, "server", port)
         check_samples(peer, tolerance)
-        check_many(peer, tolerance)
+        if name == "tiny":  # it takes minutes of a larger one
+            check_many(peer, tolerance)
         adapters = [m for m in peer.engine.client.get("/v1/models")["data"] if m["parent"]]
         assert len(adapters) == 1
         free = peer.sample(PROMPTS, SEEDS)
