@@ -126,3 +126,30 @@ def test_the_report_tells_the_problems_of_the_check_apart(tmp_path):
     before, after = write_report(file).read_text().split("(`--check`)")
     assert sum(row.startswith("| both | 3 | +") for row in before.splitlines()) == 1
     assert sum(row.startswith("| both | 3 | -") for row in after.splitlines()) == 1
+
+
+def test_a_run_that_left_one_peer_below_its_own_base_is_told(tmp_path):
+    def run(arm, a, b, pretraining_seed, seed=0):
+        """Of 50 problems, four samples each: how many samples in all were right, by peer."""
+        made = line(arm, pretraining_seed, seed, lr=PAIRS["nano"].lr)
+        counts = {p: ([4] * (right // 4) + [right % 4] + [0] * 50)[:50] for p, right in (("a", a), ("b", b))}
+        return made | {"held_out": made["held_out"] | {"correct": counts, "vote": [0] * 50, "sources": ["x"] * 50}}
+
+    lines = [
+        run("base", 100, 50, pretraining_seed=0),
+        run("base", 50, 50, pretraining_seed=1),
+        run("default", 97, 200, pretraining_seed=0),  # 1.5 points of Pass@1 below is let pass
+        run("default", 95, 200, pretraining_seed=0, seed=1),  # 2.5 points below
+        run("default", 50, 50, pretraining_seed=1),  # its base was worse
+        run("default", 0, 0, pretraining_seed=2),  # nobody knows what it began with
+    ]
+    assert Results(lines, PAIRS["nano"].lr).ruined("default") == (1, 3)
+    # Finished models begin alike with every seed: with 75 and 50 on average, which two runs fall below.
+    assert Results(lines, PAIRS["nano"].lr, "seed").ruined("default") == (2, 4)
+    for some in lines:
+        append(tmp_path / "few.jsonl", some)
+    append(tmp_path / "few.jsonl", run("solo", 100, 50, pretraining_seed=0))
+    text = write_report(tmp_path / "few.jsonl").read_text()
+    levels, beside = text.split("## Paired differences to solo")[0], text.split("## Paired differences to default")[1]
+    assert next(row for row in levels.splitlines() if row.startswith("| default |")).endswith("| 1 of 3 |")
+    assert next(row for row in beside.splitlines() if row.startswith("| solo | 1 |"))
