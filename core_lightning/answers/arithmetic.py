@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import factorial, isqrt
 
-from core_lightning.answers.equation_tokens import Token
+from core_lightning.answers.equation_tokens import Token, unit_power
 from core_lightning.answers.equation_words import NO_UNIT, NO_UNIT_BEYOND, SCALES, singular
 
 MAX_NESTING = 30
@@ -268,11 +268,7 @@ class Reader:
                 self.units.add(singular(word))
                 first = False
             self.position += 1
-            if self._kind() == "p":  # 5 cm²
-                self.position += 1
-            elif self._kind() == "^":
-                power = [self._kind(i) for i in range(1, 4)]
-                self.position += 2 if power[0] == "n" else 4 if power == ["(", "n", ")"] else 0
+            self.position += unit_power([self._kind(i) for i in range(4)])
 
     def _begins(self, ahead: int) -> bool:
         """Whether an operand begins there."""

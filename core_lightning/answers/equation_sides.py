@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from core_lightning.answers.arithmetic import Reader, UnreadableError
-from core_lightning.answers.equation_tokens import Token
+from core_lightning.answers.equation_tokens import Token, unit_power
 from core_lightning.answers.equation_words import FILLER, JOINING, LABELS, MEASURES, OPERATION, SHARES, singular
 
 MAX_SIDE_TOKENS = 80
@@ -151,12 +151,8 @@ def _behind_unit(tokens: Sequence[Token], start: int, stop: int) -> int:
             at += 1
         elif at > start and kinds[:2] == ["/", "w"]:
             at += 2
-        elif at > start and tokens[at - 1].kind == "w" and kinds[0] == "p":
-            at += 1
-        elif at > start and tokens[at - 1].kind == "w" and kinds[:2] == ["^", "n"]:
-            at += 2
-        elif at > start and tokens[at - 1].kind == "w" and kinds == ["^", "(", "n", ")"]:
-            at += 4
+        elif at > start and tokens[at - 1].kind == "w" and (power := unit_power(kinds)):
+            at += power
         else:
             break
     return at

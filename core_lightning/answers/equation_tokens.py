@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -79,6 +80,19 @@ _KINDS = {
     "line": "b",
     "clause": "b",
 }
+
+
+def unit_power(kinds: Sequence[str]) -> int:
+    """How many pieces the power of a unit takes: that of "cm²", "cm^2", "cm^(2)"; 0 where there is none.
+
+    Args:
+        kinds: Of the pieces behind the unit, at least four where there are as many.
+    """
+    if kinds[:1] == ["p"]:
+        return 1
+    if kinds[:2] == ["^", "n"]:
+        return 2
+    return 4 if kinds[:4] == ["^", "(", "n", ")"] else 0
 
 
 def tokens_of(text: str) -> list[Token]:

@@ -94,10 +94,10 @@ class Sampler:
     @contextmanager
     def with_head(self, head: LogitHead) -> Iterator[None]:
         """Draw by another head for a while; an engine in another process goes on with its own."""
-        engine, copies = self.engine, self._copies
+        engine = self.engine
         if self.in_process:
             self._engine_for(head)
         try:
             yield
         finally:
-            self.engine, self._copies = engine, copies
+            self.engine = engine
