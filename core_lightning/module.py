@@ -26,7 +26,7 @@ from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Group, Problem
 from core_lightning.rewards import HybridDistance, MiniLMEmbedder, RewardModel, WeightedTerm, merged_terms
 from core_lightning.rewards.embedder import Embedder
-from core_lightning.training.ahead import Ahead
+from core_lightning.training.ahead import Ahead, warn_of_shared_cores
 from core_lightning.training.checkpoint import restore_run, run_settings, run_state
 from core_lightning.training.checks import check_counts, check_team, check_together
 from core_lightning.training.draws import Sampled, check_loader, draw_until_enough, has_signal
@@ -187,6 +187,8 @@ class CollaborativeReasoningModule(TeamModule):
         """Fix the schedule's length, and refuse a loader that cannot give what ``rollout`` needs of it."""
         super().on_train_start()
         check_loader(self._loader, self.rollout)
+        if self.rollout.lag:
+            warn_of_shared_cores(self._peers.values())
 
     # --- one step -----------------------------------------------------------------------------------------------------
 

@@ -8,12 +8,15 @@ when an engine's log-probabilities are compared with the peer's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch.distributed
+from lightning.pytorch.utilities import rank_zero_warn
 
+from core_lightning.peers.peer import Peer
 from core_lightning.records import Group, Problem, Trace
 from core_lightning.training.ranks import alone, arrive
 
@@ -21,6 +24,26 @@ from core_lightning.training.ranks import alone, arrive
 _FIELDS = ("peer", "index", "prompt_ids", "token_ids", "text", "truncated", "answer", "correct", "sampled_logprobs")
 
 Plain = list[dict[str, Any]]
+
+
+#: Hosts of a server that runs on this machine, unless the port leads elsewhere.
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+
+
+def warn_of_shared_cores(peers: Iterable[Peer]) -> None:
+    """Say that a step ahead costs time where a peer learns on the processor that its server samples on.
+
+    Only a warning: a port of this machine may lead to a server on another one.
+    """
+    for peer in peers:
+        url = peer.config.generation.server.url
+        if peer.device.type == "cpu" and urlsplit(url).hostname in _THIS_MACHINE:
+            rank_zero_warn(
+                f"rollout.lag is 1, and peer {peer.name} learns on the processor that its server ({url}) may run on: at the "
+                "same time the two slow each other more than a step ahead saves (docs/gpus.md has the figures); set lag to "
+                "0, unless that server is on another machine"
+            )
+            return
 
 
 class Ahead:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
-from benchmarks import decode, engines, gpu, products, scale, scoring, steady, step, verifier
+from benchmarks import ahead, decode, engines, gpu, products, scale, scoring, steady, step, verifier
 from benchmarks.measure import PeakMemory, Row, in_turn, isolated, ratios
 from benchmarks.table import MARK, README, cell, generated, markdown, tables
 from core_lightning.answers import Verifier
+from core_lightning.nano import nano_folder
 from core_lightning.records import Problem
+from served import ServedModel
 
 NO_TRL = ["--trl-python", "nowhere"]
 
@@ -64,6 +67,19 @@ def test_quick_form_reports_every_row(
     table = markdown(file)
     assert all(cell(Row(**row)) in table and row["case"] in table and row["measure"] in table for row in document["rows"])
     assert all(row["values"] == [1.0] for row in document["rows"] if row["measure"] == "same traces (1: yes)")
+
+
+@pytest.mark.usefixtures("small_report")
+def test_a_step_ahead_is_timed_against_a_server(httpserver: HTTPServer, tmp_path: Path) -> None:
+    served = ServedModel(httpserver, nano_folder("a"))
+    url = httpserver.url_for("/").rstrip("/")
+    sizes = ["--problems", "2", "--new-tokens", "4", "--steps", "1"]
+    ahead.main(["--quick", "--threads", "1", "--out", str(tmp_path), "--url", url, *sizes])
+    rows = {row["measure"]: row for row in json.loads((tmp_path / "ahead.quick.json").read_text())["rows"]}
+    assert rows.keys() >= {"lag 0: a step", "lag 1: a step", "times faster with a lag", "at best"}
+    assert all(value > 0 for row in rows.values() for value in row["values"])
+    # Two runs of three steps, of two problems, for two peers, two samples each; a lag samples nothing in vain.
+    assert sum(body["max_tokens"] == 4 for body in served.asked) == 2 * 3 * 2 * 2 * 2
 
 
 def test_isolated_work_has_a_process_of_its_own() -> None:

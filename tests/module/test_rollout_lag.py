@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import gc
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -18,7 +20,7 @@ from pytest_httpserver import HTTPServer
 from torch.utils.data import DataLoader
 from werkzeug import Request, Response
 
-from core_lightning import SoloReasoningModule
+from core_lightning import PeerConfig, SoloReasoningModule
 from core_lightning.callbacks import AdapterCheckpoint
 from core_lightning.objectives import GRPO
 from core_lightning.peers import GenerationSettings
@@ -27,7 +29,7 @@ from core_lightning.peers.sampling.settings import ServerSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.records import Group, Problem, Trace
 from core_lightning.rewards import RewardContext, RewardTerm, WeightedTerm
-from core_lightning.training.ahead import Ahead
+from core_lightning.training.ahead import Ahead, warn_of_shared_cores
 from core_lightning.training.settings import RolloutSettings
 from naive import Scored, naive_logprobs
 from runs import Diary, build, data, fit, peer, problems, same, trainer
@@ -327,6 +329,36 @@ def test_what_cannot_help_or_be_right_is_refused(llama_folder: Path, tmp_path: P
     native = {"a": peer(llama_folder, generation=generation), "b": peer(llama_folder)}
     with pytest.raises(ValueError, match=r"peers.b.generation.engine is native, which does not sample while its peer learns"):
         build(native, rollout=RolloutSettings(lag=1))
+
+
+@pytest.mark.parametrize(
+    ("url", "device", "warned"),
+    [
+        ("http://127.0.0.1:8000", "cpu", True),
+        ("http://localhost:8001", "cpu", True),
+        ("http://[::1]:8000", "cpu", True),
+        ("http://gpu-node:8000", "cpu", False),
+        ("http://127.0.0.1:8000", "cuda:0", False),
+    ],
+)
+def test_a_server_on_the_processor_that_learns_is_warned_of(url: str, device: str, warned: bool) -> None:
+    generation = GenerationSettings(engine="server", server=ServerSettings(url=url))
+    one = SimpleNamespace(name="one", device=torch.device(device), config=PeerConfig("any", generation=generation))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_shared_cores([one, one])  # type: ignore[list-item]
+    assert [f"peer one learns on the processor that its server ({url})" in str(w.message) for w in caught] == [True] * warned
+
+
+def test_a_run_with_a_lag_is_warned_and_one_without_is_not(
+    httpserver: HTTPServer, generation: GenerationSettings, llama_folder: Path, tmp_path: Path
+) -> None:
+    ServedModel(httpserver, llama_folder)
+    with pytest.warns(UserWarning, match="slow each other more than a step ahead saves"):
+        fit(solo(llama_folder, generation), tmp_path / "lag", n=2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*a step ahead.*")
+        fit(solo(llama_folder, generation, lag=0), tmp_path / "none", n=2)
 
 
 def test_a_loader_that_does_not_say_what_comes_is_refused(
