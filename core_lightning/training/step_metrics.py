@@ -36,7 +36,7 @@ def step_metrics(
     updates: Mapping[str, Mapping[str, float]],
     seconds: Mapping[str, float],
 ) -> dict[str, float]:
-    """Flat metrics of one step, of this process; :func:`of_all_processes` has the rates, too.
+    """Flat metrics of one step, of this process.
 
     Args:
         groups: The step's scored groups.
@@ -50,7 +50,7 @@ def step_metrics(
         nothing (the accuracy of a step without a problem) is NaN.
     """
     pairs = {peer: rescue_pairs(groups, peer) for peer in peers}
-    metrics = _rescue_counts("train", [pair for own in pairs.values() for pair in own])
+    metrics = _rescued("train", [pair for own in pairs.values() for pair in own])
     metrics["train/hint_leakage"] = _mean([t.hint.leaks for g in groups for t in g if t.hint is not None])
     solved = [any(t.correct for t in g.of(round="cold")) for g in groups]
     metrics["train/team_solved"] = _mean(solved)
@@ -61,7 +61,7 @@ def step_metrics(
         cold = [t for t in own if t.round == "cold"]
         prefix = f"train/{peer}"
         metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
-        metrics |= _rescue_counts(prefix, pairs[peer])
+        metrics |= _rescued(prefix, pairs[peer])
         metrics[f"{prefix}/reward"] = _mean([t.reward for t in own if not math.isnan(t.reward)])
         metrics[f"{prefix}/no_signal"] = _mean(
             [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
@@ -100,7 +100,7 @@ def of_all_processes(metrics: Mapping[str, float], device: torch.device) -> dict
         device: Where the exchange takes place.
 
     Returns:
-        The same names, and the rescue rates, which are those of the summed counts.
+        The same names. Rescue rates are those of the summed counts.
     """
     counts = {name for name in metrics if name.startswith("train/") and name.rsplit("/", 1)[1] in COUNTS}
     combined = combine_metrics(metrics, counts, device)
@@ -160,13 +160,13 @@ def rescue_pairs(groups: Sequence[Group], peer: str | None = None) -> list[Rescu
     return pairs
 
 
-def _rescue_counts(prefix: str, pairs: Sequence[RescuePair]) -> dict[str, float]:
-    counts = {}
+def _rescued(prefix: str, pairs: Sequence[RescuePair]) -> dict[str, float]:
+    counts: dict[str, float] = {}
     for mark, counted in (("", pairs), ("clean_", [p for p in pairs if not p.leaks])):
         counts[f"{prefix}/{mark}hints"] = float(len(counted))
         counts[f"{prefix}/{mark}rescues"] = float(sum(p.rescued for p in counted))
         counts[f"{prefix}/{mark}faithful_rescues"] = float(sum(p.faithful for p in counted))
-    return counts
+    return counts | _rescue_rates(counts)
 
 
 def _sampled_nll(traces: Sequence[Trace]) -> float:
