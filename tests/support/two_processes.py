@@ -20,7 +20,7 @@ from core_lightning.rewards import WeightedTerm
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings
 from counting_terms import Count
 from numerics import round_otherwise
-from runs import GENERATION, Diary, build, fit, peer, sgd
+from runs import GENERATION, SGD_RATE, Diary, build, fit, peer, sgd
 from scripted_engine import saying, sums
 
 
@@ -46,6 +46,11 @@ def run_broken(folder: Path, llama: Path, neox: Path) -> Diary:
     return diary
 
 
+def small_sgd(params: Any) -> torch.optim.Optimizer:
+    """Steps that are not clipped, so that their lengths are compared, too; long ones enlarge what two ways to add round differently."""
+    return torch.optim.SGD(params, lr=SGD_RATE / 10)
+
+
 def run(folder: Path, llama: Path, neox: Path, batch_size: int, **options: object) -> Diary:
     """Peer a has a signal on some problems only, peer b on one: steps on which a rank has none, and on which none has."""
     lora = LoraSettings(r=2, targets="all-linear")
@@ -56,7 +61,7 @@ def run(folder: Path, llama: Path, neox: Path, batch_size: int, **options: objec
     module = build(
         {"a": peer(llama, lora=lora), "b": peer(neox, lora=lora)},
         rewards=terms,
-        optimizer=sgd,
+        optimizer=small_sgd,
         objective=GRPO(beta=0.0),
         advantage=AdvantageSettings("peer", normalize_std=False),
         rounds=RoundSettings(k=6),
