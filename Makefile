@@ -24,7 +24,7 @@ quickstart nano: env
 
 FIT = $(PY) -m core_lightning fit --config configs/$@.yaml --trainer.default_root_dir $(RUN)
 
-# What CI runs: the suite, and two steps of the embedded pair.
+# The tests that CI runs: the suite, and two steps of the embedded pair.
 test: test-embedded test-suite
 
 # A worker for each core, with a thread each; none compiles what another one has compiled.
