@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch import nn
 
 from core_lightning.peers.compute.attention import attend_by_products
 from core_lightning.peers.compute.norms import fuse_norms
-from core_lightning.peers.compute.processor import native_bfloat16
+from core_lightning.peers.compute.processor import exact_int8_products, native_bfloat16
 from core_lightning.peers.config import PeerConfig
 from core_lightning.peers.sources import ModelSource, PeerSourceError, converted_tokenizer, first_line, resolve
 
@@ -57,7 +58,8 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     """The frozen base in evaluation mode on its device.
 
     Raises:
-        PeerSourceError: The hub is unreachable, the model is gated or absent, or its weights cannot be read.
+        PeerSourceError: The hub is unreachable, the model is gated or absent, its weights cannot be read, or they have 8
+            bits and the processor would multiply them wrongly.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.utils.logging import disable_progress_bar
@@ -71,6 +73,8 @@ def load_base(config: PeerConfig, source: ModelSource, device: torch.device) -> 
     factory = AutoModelForCausalLM if registered else AutoModelForImageTextToText
     stored = stored_quantizer(settings)
     quantized = _quantization(config, dtype, stored)
+    if device.type == "cpu" and (config.quantization == "int8" or stored == "bitsandbytes_8bit"):
+        _check_int8(source)
     options: dict[str, Any] = {}
     if quantized is not None:
         # An argument of None would switch the checkpoint's own quantizer off.
@@ -232,6 +236,19 @@ def _quantization(config: PeerConfig, dtype: torch.dtype, stored: str | None) ->
     if config.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return None
+
+
+def _check_int8(source: ModelSource) -> None:
+    if not exact_int8_products():
+        told = os.environ.get("ONEDNN_MAX_CPU_ISA")
+        mend = (
+            f"leave out ONEDNN_MAX_CPU_ISA, which is {told}"
+            if told
+            else "take weights in nf4 or unquantized ones, or a GPU"
+        )
+        raise PeerSourceError(
+            f"model {source.name_or_path!r}: products of 8-bit weights are wrong on this processor; {mend}"
+        )
 
 
 def from_hub(load: Any, source: ModelSource, **options: Any) -> Any:

@@ -40,6 +40,19 @@ def onednn_types() -> tuple[torch.dtype, ...]:
 
 
 @cache
+def exact_int8_products() -> bool:
+    """Whether products of 8-bit integers, which ``quantization: int8`` is made of, are exact on this processor.
+
+    Where oneDNN has no instructions for them (VNNI), it adds pairs of products in 16 bits and cuts off what does not fit.
+    On such a processor torch multiplies by itself; but ``ONEDNN_MAX_CPU_ISA`` takes them from oneDNN without its knowledge.
+    """
+    from bitsandbytes.functional import int8_linear_matmul
+
+    most = torch.full((8, 64), 127, dtype=torch.int8)
+    return bool((int8_linear_matmul(most, most) == 64 * 127 * 127).all())
+
+
+@cache
 def _has_bfloat16() -> bool:
     # oneDNN has a bfloat16 product for every AVX-512; without the instructions for it, it is an emulation.
     if torch.bfloat16 not in onednn_types():
