@@ -29,6 +29,8 @@ _SAID = {
     # Prompts are measured here, and those that are too long are told of in one line.
     "transformers.tokenization_utils_base": ("sequence length is longer than the specified maximum",),
     "transformers.quantizers.quantizer_gguf": ("`kernels`", "Dequantizing the whole model"),
+    # On a processor with native bfloat16: a package that would fetch compiled code from a hub.
+    "bitsandbytes.backends.cpu.ops": ("Failed to load CPU gemm_4bit_forward",),
 }
 
 

@@ -300,10 +300,24 @@ def tolerance(peer: Peer) -> tuple[float, float]:
     return NATS[dtype], SLOPE[dtype]
 
 
+#: What is read: a trained model is steadier where it knows the language. Between tokens drawn at random bfloat16 rounds a
+#: log-probability by up to 0.7 nats (Gemma 3 270M, SmolLM2 135M), as far as some faults go; here by up to 0.3.
+_TEXT = (
+    "A farmer has twelve sheep and buys five more at the market in the next town. On the way home two of them run away into "
+    "the hills, and her neighbour gives her three of his own. How many sheep does she have now, and how many would she need "
+    "to have twice as many as in the beginning? Explain each step, then write the answer as a number at the end."
+)
+
+
 def _tokens(peer: Peer, count: int) -> list[int]:
-    """Ordinary tokens of the peer's vocabulary, always the same."""
+    """Ordinary tokens of the peer's vocabulary, always the same: a text, or what is drawn if its tokens are too few."""
     vocabulary = min(peer.head.weight.shape[0], len(peer.tokenizer))
     special = set(peer.tokenizer.all_special_ids) | set(peer.tokenizer.added_tokens_decoder) | peer.stop_ids
+    read = [
+        t for t in peer.tokenizer(_TEXT, add_special_tokens=False)["input_ids"] if t < vocabulary and t not in special
+    ]
+    if len(set(read)) >= count:
+        return read[:count]
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randint(vocabulary, (4 * count + 64,), generator=generator).tolist()
     ordinary = [t for t in drawn if t not in special] or drawn

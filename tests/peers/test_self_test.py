@@ -152,3 +152,13 @@ def test_a_deep_model_is_tested_on_one_layer_of_each_kind(tmp_path: Path, monkey
     assert peer.network.config.num_hidden_layers == 12
     assert peer.network.config.layer_types == kinds
     assert_exact(peer)
+
+
+def test_a_text_is_read_where_the_tokenizer_has_enough_tokens_for_it(llama_folder: Path) -> None:
+    peer = make_peer(llama_folder)
+    text = peer.tokenizer(self_test._TEXT, add_special_tokens=False)["input_ids"]
+    few = len(set(text) - set(peer.tokenizer.all_special_ids))
+    assert self_test._tokens(peer, 4) == [t for t in text if t not in peer.tokenizer.all_special_ids][:4]
+    drawn = self_test._tokens(peer, few + 1)
+    assert len(drawn) == few + 1
+    assert drawn[:4] != text[:4]
