@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from benchmarks.learning.arms import ARMS
 from benchmarks.learning.pairs import PAIRS
 from benchmarks.learning.training import run
 from benchmarks.measure import environment
+from core_lightning import PeerConfig
+from core_lightning.peers.sources import resolve
 
 Key = tuple[str, str, int, int, float]
 
@@ -34,16 +37,49 @@ def sweep(
     done = {key(line) for line in read(out)}
     for seed in seeds:
         for pretraining_seed in pretraining_seeds or settings.pretraining_seeds:
+            models: dict[str, str] = {}
             for arm in arms:
                 # Models as they are need no second look with other rates.
                 rate = settings.lr if not ARMS[arm].trained else lr
                 identity = {"pair": pair, "arm": arm, "pretraining_seed": pretraining_seed, "seed": seed, "lr": rate}
                 if key(identity) in done:
                     continue
+                models = models or fingerprints(settings.peers(pretraining_seed))
+                check_models(out, pair, pretraining_seed, models)
                 start = time.perf_counter()
                 result = run(settings, ARMS[arm], pretraining_seed, seed, rate, accelerator, check)
-                append(out, identity | {"settings": plain(arm), "environment": environment()} | result)
+                append(out, identity | {"models": models, "settings": plain(arm), "environment": environment()} | result)
                 print(f"{arm} {pretraining_seed}/{seed} lr {rate:g}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def fingerprints(peers: Mapping[str, PeerConfig]) -> dict[str, str]:
+    """SHA-256 over the weights of each peer's model."""
+    found = {}
+    for name, config in peers.items():
+        source = Path(resolve(config.model).name_or_path)
+        files = sorted(source.glob("*.safetensors")) if source.is_dir() else [source]
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.read_bytes())
+        found[name] = digest.hexdigest()
+    return found
+
+
+def check_models(out: Path, pair: str, pretraining_seed: int, models: Mapping[str, str]) -> None:
+    """Refuse to compare runs of different models: pretrained on another processor, the same seed gives other weights.
+
+    Raises:
+        SystemExit: ``out`` holds runs of this pretraining seed with other models, or with models made elsewhere before
+            their weights were noted.
+    """
+    for line in read(out):
+        if (line["pair"], line["pretraining_seed"]) == (pair, pretraining_seed):
+            theirs = line.get("models", {} if pretraining_seed else models)  # those of seed 0 are shipped
+            if theirs != models:
+                raise SystemExit(
+                    f"{out} holds runs of pretraining seed {pretraining_seed} whose models are not, or not known to be, "
+                    "those of this machine; give another --out, and run all arms of that seed here"
+                )
 
 
 def key(line: dict[str, Any]) -> Key:

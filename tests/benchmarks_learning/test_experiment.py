@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+from contextlib import nullcontext
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,13 @@ from benchmarks.learning.pairs import PAIRS
 from benchmarks.learning.teacher_bonus import TeacherBonus
 from benchmarks.learning.training import run
 from core_lightning.data import NanoTasks
+from core_lightning.nano import nano_folder
 from core_lightning.records import Group, Hint, Problem, Trace
 from core_lightning.rewards import RewardContext
 
 TINY = dataclasses.replace(
     PAIRS["nano"],
+    peers=lambda pretraining_seed, shipped=PAIRS["nano"].peers: shipped(0),  # none is pretrained here
     data=lambda: NanoTasks(train_size=60, val_size=0, test_size=4),
     pretraining_seeds=(0,),
     steps=2,
@@ -76,6 +80,24 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert lines[1]["settings"]["solo"] is True
     sweeping.sweep(*job)
     assert len(ran) == 5
+
+
+def test_runs_of_other_models_are_not_added(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweeping, "run", lambda *_: {"budget": {}})
+    monkeypatch.setitem(PAIRS, "nano", TINY)
+    out = tmp_path / "lines.jsonl"
+    sweeping.sweep("nano", ["base"], [0, 5], [0], None, out)
+    lines = list(sweeping.read(out))
+    (digest,) = {line["models"]["a"] for line in lines}
+    assert digest == sha256((nano_folder("a") / "model.safetensors").read_bytes()).hexdigest()
+    elsewhere = [lines[0] | {"models": {"a": "other", "b": "other"}}, lines[1]]
+    unknown = [lines[0], {k: v for k, v in lines[1].items() if k != "models"}]
+    shipped = [{k: v for k, v in lines[0].items() if k != "models"}, lines[1]]
+    for held, seed, refused in ((elsewhere, 0, True), (unknown, 5, True), (elsewhere, 5, False), (shipped, 0, False)):
+        out.write_text("".join(json.dumps(line) + "\n" for line in held))
+        with pytest.raises(SystemExit, match=f"runs of pretraining seed {seed}") if refused else nullcontext():
+            sweeping.sweep("nano", ["solo"], [seed], [0], None, out)
+        assert len(list(sweeping.read(out))) == 2 + (not refused)
 
 
 def test_the_loader_asks_for_as_many_problems_as_are_left_in_the_plan():
