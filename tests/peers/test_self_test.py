@@ -162,3 +162,31 @@ def test_a_text_is_read_where_the_tokenizer_has_enough_tokens_for_it(llama_folde
     drawn = self_test._tokens(peer, few + 1)
     assert len(drawn) == few + 1
     assert drawn[:4] != text[:4]
+
+
+@pytest.mark.parametrize(("dtype", "tries"), [("float32", 1), ("bfloat16", 3)])
+@pytest.mark.parametrize("wrong", [0, 1, 2, 9])
+def test_rounding_in_16_bits_has_another_try_and_a_fault_has_none(
+    llama_folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, tries: int, wrong: int
+) -> None:
+    peer = make_peer(llama_folder, dtype=dtype, wake=False)
+    seen: list[float] = []
+
+    def difference(peer: Any, oracle: Any) -> self_test.Difference:
+        seen.append(sum(float(w.detach().abs().sum()) for n, w in peer.adapter_parameters().items() if "lora_B" in n))
+        return self_test.Difference("sampling", 2.0 if len(seen) <= wrong else 0.5, "it differs")
+
+    monkeypatch.setattr(self_test, "_difference", difference)
+    before = peer.paths.prefix
+    if wrong == 9:
+        with pytest.raises(PeerSourceError, match="it differs"):
+            self_test.self_test(peer)
+        assert len(seen) == tries + 1 + len(self_test._LEFT_OUT)
+    else:
+        self_test.self_test(peer)
+        assert len(seen) == wrong + 1
+        assert (peer.paths.prefix == before) == (wrong <= tries)  # one more is right on the whole model
+    short = seen[: min(tries, len(seen))]
+    assert len(set(short)) == len(short)  # another adapter each time
+    assert min(seen) > 0
+    assert not any(w.any() for n, w in peer.adapter_parameters().items() if "lora_B" in n)
