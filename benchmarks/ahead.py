@@ -17,14 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning.pytorch import Trainer
 
 from benchmarks.measure import Report, parse, parser, ratios
-from benchmarks.teams import PROMPTS, Turns, models, problems, quiet
+from benchmarks.teams import PROMPTS, Turns, bare_trainer, models, problems, quiet
 from core_lightning import CollaborativeReasoningModule, PeerConfig
 from core_lightning.data.module import RescueDataModule
 from core_lightning.data.splits import Split
@@ -102,18 +100,8 @@ class Setting:
             rollout=RolloutSettings(lag=lag),
         )
         turns = Steps()
-        with TemporaryDirectory() as folder:
-            Trainer(
-                accelerator="cpu",
-                devices=1,
-                max_epochs=1,
-                default_root_dir=Path(folder),
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-                callbacks=[turns],
-            ).fit(module, datamodule=Rolls((self.steps + 2) * self.problems, batch_size=self.problems))
+        with bare_trainer(turns) as trainer:
+            trainer.fit(module, datamodule=Rolls((self.steps + 2) * self.problems, batch_size=self.problems))
         timed = turns.metrics[: self.steps]  # the first step is not among them, and the last is left out
 
         def mean(phases: Sequence[str]) -> float:

@@ -6,7 +6,8 @@ import logging
 import random
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -163,13 +164,11 @@ class Steps(Dataset[list[Problem]]):
         return self.batches[index]
 
 
-def train(
-    module: FixedLengthModule, batch_size: int, steps: int, *callbacks: Callback, warm_up: int | None = None
-) -> None:
-    """Real training steps through a Trainer; the first, of ``warm_up`` problems, is for warming up."""
-    batches = Steps([warm_up or batch_size, *[batch_size] * steps])
+@contextmanager
+def bare_trainer(*callbacks: Callback) -> Iterator[Trainer]:
+    """A Trainer of one epoch on the processor that leaves nothing behind."""
     with TemporaryDirectory() as folder:
-        Trainer(
+        yield Trainer(
             accelerator="cpu",
             devices=1,
             max_epochs=1,
@@ -179,4 +178,13 @@ def train(
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=list(callbacks),
-        ).fit(module, train_dataloaders=DataLoader(batches, batch_size=None, collate_fn=list))
+        )
+
+
+def train(
+    module: FixedLengthModule, batch_size: int, steps: int, *callbacks: Callback, warm_up: int | None = None
+) -> None:
+    """Real training steps through a Trainer; the first, of ``warm_up`` problems, is for warming up."""
+    batches = Steps([warm_up or batch_size, *[batch_size] * steps])
+    with bare_trainer(*callbacks) as trainer:
+        trainer.fit(module, train_dataloaders=DataLoader(batches, batch_size=None, collate_fn=list))

@@ -30,7 +30,7 @@ NATS = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 #: How far a gradient may be from that of plain passes: the length of the difference beside its own length.
 SLOPE = {torch.float32: 5e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
 #: Adapters that are tried on weights of 16 bits: a difference near the bound may be rounding, which another adapter does not
-#: repeat (Gemma 3 270M on a processor: one adapter of six, by the gradient). A fault is there with all of them.
+#: repeat. A fault is there with all of them.
 _TRIES = 3
 #: Tokens of a completion.
 _NEW = 3
@@ -309,8 +309,8 @@ def tolerance(peer: Peer) -> tuple[float, float]:
     return NATS[dtype], SLOPE[dtype]
 
 
-#: What is read: a trained model is steadier where it knows the language. Between tokens drawn at random bfloat16 rounds a
-#: log-probability by up to 0.7 nats (Gemma 3 270M, SmolLM2 135M), as far as some faults go; here by up to 0.3.
+#: What is read: a trained model is steadier where it knows the language. Between tokens drawn at random bfloat16 may round a
+#: log-probability as far as some faults move it.
 _TEXT = (
     "A farmer has twelve sheep and buys five more at the market in the next town. On the way home two of them run away into "
     "the hills, and her neighbour gives her three of his own. How many sheep does she have now, and how many would she need "
