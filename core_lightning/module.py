@@ -232,20 +232,21 @@ class CollaborativeReasoningModule(TeamModule):
             groups = self.team.rollout(fitting, key, self.progress, self.ahead.take(fitting))
         except NotFiniteError as error:
             raise NotFiniteError(f"step {self.batches_done + 1}: {error}") from error
-        return Sampled(groups, groups, self.assign_advantages(groups), len(problems), len(problems) - len(fitting))
+        self.assign_advantages(groups)
+        return Sampled(groups, groups, len(problems), len(problems) - len(fitting))
 
     def fits(self, problem: Problem) -> bool:
         """Whether every peer has room for the problem's plain prompt."""
         prompt = self.prompt.render(problem)
         return all(len(peer.encode(prompt)) <= peer.room() for peer in self._peers.values())
 
-    def assign_advantages(self, groups: Sequence[Group]) -> set[int]:
-        """Set every trace's advantage; returns the ids of traces that are left out of the loss."""
-        return self.advantage.assign(groups)
+    def assign_advantages(self, groups: Sequence[Group]) -> None:
+        """Set every trace's ``advantage``, whether that is a ``signal``, and whether it is ``masked``."""
+        self.advantage.assign(groups)
 
-    def teaches(self, group: Group, masked: set[int]) -> bool:
+    def teaches(self, group: Group) -> bool:
         """Whether some peer learns from a problem, see ``rollout.max_draws``."""
-        return any(has_signal(self.examples(peer, [group], masked)) for peer in self._peers.values())
+        return any(has_signal(self.examples(peer, [group])) for peer in self._peers.values())
 
     def begin_next(self, batch_idx: int) -> None:
         """Begin the cold round of the next step, if there is one, with the weights as they are before this step's update."""
@@ -258,7 +259,7 @@ class CollaborativeReasoningModule(TeamModule):
         with self.team.watch("score", peer.name, peer.device):
             batch = freeze_within_memory(
                 peer,
-                self.examples(peer, sampled.used, sampled.masked),
+                self.examples(peer, sampled.used),
                 need_old=self.updates_per_batch > 1,
                 need_reference=objective.needs_reference,
                 need_entropy=objective.needs_entropy,
@@ -266,7 +267,7 @@ class CollaborativeReasoningModule(TeamModule):
         batch.sum_totals(self._over_ranks)
         return batch
 
-    def examples(self, peer: Peer, groups: Sequence[Group], masked: set[int]) -> list[Example]:
+    def examples(self, peer: Peer, groups: Sequence[Group]) -> list[Example]:
         """What one peer is trained on."""
         return assign_credit(
             groups,
@@ -275,7 +276,6 @@ class CollaborativeReasoningModule(TeamModule):
             peer.encode_completion,
             own_words=peer.in_own_words,
             rescue_rate=self.rescue_rates[peer.name].value,
-            drop=lambda trace: id(trace) in masked,
         )
 
     def update(

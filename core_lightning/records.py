@@ -111,6 +111,10 @@ class Trace:
     shaping: float = 0.0
     """The part of the reward that comes from shaping terms: diversity, rarity, rescue, cross distance."""
     advantage: float = 0.0
+    signal: bool = False
+    """Its reward differs from that of a trace it is compared with, by more than terms that only shade correctness."""
+    masked: bool = False
+    """It is left out of the loss."""
 
 
 @dataclass(slots=True)

@@ -79,6 +79,7 @@ def trace_lines(group: Group, step: int, questions: bool = True) -> Iterator[dic
             "terms": {name: _finite(value) for name, value in trace.terms.items()},
             "reward": _finite(trace.reward),
             "advantage": _finite(trace.advantage),
+            "masked": trace.masked,
             "tokens": len(trace.token_ids),
             "truncated": trace.truncated,
         }

@@ -7,7 +7,7 @@ from core_lightning.objectives.dr_grpo import DrGRPO
 from core_lightning.objectives.grpo import GRPO
 from core_lightning.objectives.gspo import GSPO
 from core_lightning.objectives.kl import KLEstimator, kl_estimate
-from core_lightning.objectives.normalization import Totals, mask_truncated
+from core_lightning.objectives.normalization import Totals
 from core_lightning.objectives.objective import Objective
 from core_lightning.objectives.off_policy import OffPolicy, off_policy_report, truncated_importance
 from core_lightning.objectives.sapo import SAPO
@@ -30,7 +30,6 @@ __all__ = [
     "group_advantages",
     "group_ids",
     "kl_estimate",
-    "mask_truncated",
     "nll",
     "no_signal",
     "off_policy_report",

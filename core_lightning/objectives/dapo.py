@@ -17,7 +17,8 @@ from core_lightning.schedule import Schedule
 class DAPO(GRPO):
     """GRPO with clip-higher, no KL, and one mean over all tokens of the step (arXiv 2503.14476, Eq. 8).
 
-    Its other parts are masks: :func:`mask_truncated` for overlong traces, :func:`no_signal` for groups without signal.
+    It leaves truncated traces and groups without a signal out of the loss (``advantage.mask_truncated``,
+    ``mask_no_signal``). Its dynamic sampling is ``rollout.max_draws``, which is off unless it is set.
     """
 
     advantage: ClassVar[Mapping[str, bool]] = {"mask_truncated": True, "mask_no_signal": True}

@@ -46,13 +46,3 @@ def trace_mean_share(lengths: Tensor, total: Totals) -> Tensor:
 def token_mean_share(lengths: Tensor, total: Totals) -> Tensor:
     """Share of the loss that each token holds when it is one mean over all tokens of the step; arguments as above."""
     return torch.full_like(lengths, 1.0 / max(total.tokens, 1.0))
-
-
-def mask_truncated(mask: Tensor, truncated: Tensor) -> Tensor:
-    """Mask without the traces that the token limit cut off (overlong filtering, DAPO, arXiv 2503.14476).
-
-    Args:
-        mask: ``bool Tensor[traces, tokens]``.
-        truncated: ``bool Tensor[traces]``.
-    """
-    return mask.bool() & ~truncated.bool()[:, None]

@@ -71,6 +71,11 @@ class CreditSettings:
             raise ValueError(f"credit.probability_floor is {self.probability_floor}; set it in [0, 1)")
         if self.importance_bound is not None and not 0 < self.importance_bound < math.inf:
             raise ValueError(f"credit.importance_bound is {self.importance_bound}; set it above 0 or leave it out")
+        if self.importance_bound is not None and self.probability_floor:
+            raise ValueError(
+                f"credit.importance_bound is {self.importance_bound} and credit.probability_floor {self.probability_floor}: "
+                "both say how hard an imitated rescue pulls; leave one of them out"
+            )
         if not 0 <= self.adaptive_below <= 1:
             raise ValueError(f"credit.adaptive_below is {self.adaptive_below}; set it in [0, 1]")
         if self.adaptive_pairs < 1:
@@ -104,6 +109,8 @@ class Example:
     token_ids: list[int]
     advantage: float = 0.0
     """Of a policy example."""
+    signal: bool = True
+    """Whether the advantage comes from more than terms that only shade correctness."""
     weight: float = 1.0
     rescue: bool = False
     imitate: bool = False
@@ -122,19 +129,17 @@ def assign_credit(
     *,
     own_words: Callable[[str, list[int]], str] = lambda text, prompt_ids: text,
     rescue_rate: float = 1.0,
-    drop: Callable[[Trace], bool] = lambda trace: False,
 ) -> list[Example]:
     """Training examples of one peer.
 
     Args:
-        groups: Judged groups with advantages, teachers and marked flaws.
+        groups: Judged groups with advantages, teachers and marked flaws. A masked trace is no policy example.
         peer: Whose examples.
         settings: What a rescue teaches.
         encode_completion: The peer's own token ids of somebody else's completion, end included.
         own_words: Somebody else's completion as the peer would have written it behind these prompt ids: cut at the peer's
             own stop. (A trace that loses its answer by that does not teach.)
         rescue_rate: The peer's running rescue rate, which ``adaptive`` looks at.
-        drop: Policy examples to leave out (truncated traces, groups without signal).
     """
     mode = settings.mode
     if mode == "adaptive":
@@ -146,7 +151,7 @@ def assign_credit(
     for group in groups:
         cold = group.of(peer, "cold")
         for trace in group.of(peer):
-            if (trace.round == "cold" or trace.hint is None or mode in POLICY_RESCUE_MODES) and not drop(trace):
+            if (trace.round == "cold" or trace.hint is None or mode in POLICY_RESCUE_MODES) and not trace.masked:
                 examples.append(_policy(trace, settings))
         rescue = likeliest(group.rescues(peer, faithful=True)) if mode in RESCUE_MODES - {"hinted"} else None
         if rescue is not None:
@@ -173,6 +178,7 @@ def _policy(trace: Trace, settings: CreditSettings) -> Example:
         prompt_ids=trace.prompt_ids,
         token_ids=trace.token_ids,
         advantage=trace.advantage,
+        signal=trace.signal,
         weight=settings.weight if rescue else 1.0,
         rescue=rescue,
         sampled_logprobs=trace.sampled_logprobs,

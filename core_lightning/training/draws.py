@@ -22,8 +22,6 @@ class Sampled:
     """All of it: what is logged, and counted as cost."""
     used: list[Group]
     """What the peers learn from."""
-    masked: set[int]
-    """Ids of traces that are left out of the loss."""
     drawn: int
     """Problems that were drawn."""
     dropped: int
@@ -35,7 +33,6 @@ class Sampled:
         """Bring in the traces of a further draw."""
         self.groups = self.groups + more.groups
         self.used = self.used + more.used
-        self.masked = self.masked | more.masked
         self.drawn += more.drawn
         self.dropped += more.dropped
 
@@ -54,14 +51,14 @@ def has_signal(examples: Iterable[Example]) -> bool:
     Args:
         examples: What a peer is trained on from one problem; traces that are left out of the loss are not among them.
     """
-    return any(e.weight != 0 and (e.imitate or e.advantage != 0) for e in examples)
+    return any(e.weight != 0 and (e.imitate or (e.advantage != 0 and e.signal)) for e in examples)
 
 
 def draw_until_enough(
     sampled: Sampled,
     further: Further,
     draw: Callable[[Sequence[Problem], int], Sampled],
-    teaches: Callable[[Group, set[int]], bool],
+    teaches: Callable[[Group], bool],
     over_ranks: Callable[..., list[float]],
     max_draws: int,
 ) -> None:
@@ -74,7 +71,7 @@ def draw_until_enough(
         sampled: The first draw; further ones are added to it.
         further: Where problems come from.
         draw: Samples some problems; the number of the draw is part of their randomness.
-        teaches: Whether a sampled problem has a signal, given the traces that are left out of the loss.
+        teaches: Whether a sampled problem has a signal.
         over_ranks: Sums numbers over all processes.
         max_draws: No more problems than so many times those the step began with.
     """
@@ -82,7 +79,7 @@ def draw_until_enough(
     drawn, new, number = wanted, sampled, 0
     sampled.used = []
     while True:
-        sampled.used = sampled.used + [g for g in new.groups if teaches(g, new.masked)]
+        sampled.used = sampled.used + [g for g in new.groups if teaches(g)]
         missing = wanted - round(over_ranks(len(sampled.used))[0])
         problems, count = further(min(missing, max_draws * wanted - drawn))
         if not count:

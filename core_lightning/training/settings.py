@@ -40,8 +40,8 @@ class AdvantageSettings:
     ``(1 - coverage) + coverage * share``, where the share is the estimated probability that every other peer fails. At 1 a
     peer follows the gradient of the probability that the team has a right answer, not that of its own."""
     mask_no_signal: bool | None = None
-    """Leave traces out whose rewards are all equal. Otherwise they feel the KL term and nothing else. Unset, yes for DAPO
-    and no for all others."""
+    """Leave out all traces of a group in which every reward is equal, terms that only shade correctness aside. Otherwise
+    they feel the KL term and those terms. Unset, yes for DAPO and no for all others."""
     mask_truncated: bool | None = None
     """Leave traces out of the loss that the token limit cut off. They are still compared with. Unset, yes for DAPO and no
     for all others."""
@@ -63,19 +63,16 @@ class AdvantageSettings:
         """
         return self._compared(groups)[0]
 
-    def assign(self, groups: Sequence[Group]) -> set[int]:
-        """Set every trace's advantage; returns the ids of traces that are left out of the loss."""
-        values, silent = self._compared(groups)
-        masked = set()
+    def assign(self, groups: Sequence[Group]) -> None:
+        """Set every trace's ``advantage``, whether that is a ``signal``, and whether it is ``masked``."""
+        values, signals = self._compared(groups)
         traces = [t for group in groups for t in group]
-        for trace, advantage, without in zip(traces, values.tolist(), silent.tolist(), strict=True):
-            trace.advantage = advantage
-            if (without and self.mask_no_signal) or (trace.truncated and self.mask_truncated):
-                masked.add(id(trace))
-        return masked
+        for trace, advantage, signal in zip(traces, values.tolist(), signals.tolist(), strict=True):
+            trace.advantage, trace.signal = advantage, signal
+            trace.masked = bool((not signal and self.mask_no_signal) or (trace.truncated and self.mask_truncated))
 
     def _compared(self, groups: Sequence[Group]) -> tuple[Tensor, Tensor]:
-        """Advantages, and which traces have no signal, both ``Tensor[traces]``."""
+        """Advantages, and which of them come from more than shaping terms, both ``Tensor[traces]``."""
         traces = [t for group in groups for t in group]
         rewards = torch.tensor([t.reward for t in traces], dtype=torch.float64)
         shades = torch.tensor([t.shaping if self.shaping == "added" else 0.0 for t in traces], dtype=torch.float64)
@@ -84,8 +81,9 @@ class AdvantageSettings:
         plain = group_advantages(
             rewards - shades, ids, normalize_std=self.normalize_std is not False, std_floor=self.std_floor
         )
-        values = (plain + group_advantages(shades, ids, normalize_std=False)) * coverage_weights(groups, self.coverage)
-        return values, no_signal(rewards, ids)
+        weights = coverage_weights(groups, self.coverage)
+        values = (plain + group_advantages(shades, ids, normalize_std=False)) * weights
+        return values, ~no_signal(rewards - shades, ids) & (weights != 0)
 
     def of(self, objective: Objective) -> AdvantageSettings:
         """These settings with the objective's own where nothing was set.
@@ -142,9 +140,10 @@ class RolloutSettings:
     """Dynamic sampling (DAPO, arXiv 2503.14476): a step draws further problems until as many as it began with have a signal,
     and the peers learn from those alone. It draws at most so many times the problems it began with; 1 draws none, and learns
     from all. A problem has a signal if the loss acts on some trace of it, for some peer: a trace that follows the policy
-    gradient with an advantage that is not 0, or an imitated one, each with a weight that is not 0. Traces that are left out
-    of the loss (``advantage.mask_truncated``) have none, and the pull of the KL term is none. All that is sampled counts in
-    ``train/traces``."""
+    gradient with an advantage that is not 0, or an imitated one, each with a weight that is not 0. Terms that only shade
+    correctness (diversity, say) make no signal if they are added: right traces nearly always differ in them. Traces that
+    are left out of the loss (``advantage.mask_truncated``) have none, and the pull of the KL term is none. All that is
+    sampled counts in ``train/traces``."""
     lag: int = 0
     """1 samples the cold round of the next step while the peers learn from this one: its traces come from the adapters of
     one update earlier, which the objective corrects for (``objective.off_policy``). Every peer needs

@@ -63,9 +63,7 @@ def step_metrics(
         metrics[f"{prefix}/accuracy"] = _mean([t.correct for t in cold])
         metrics |= _rescued(prefix, pairs[peer])
         metrics[f"{prefix}/reward"] = _mean([t.reward for t in own if not math.isnan(t.reward)])
-        metrics[f"{prefix}/no_signal"] = _mean(
-            [all(t.advantage == 0 for t in g.of(peer)) for g in groups if g.of(peer)]
-        )
+        metrics[f"{prefix}/no_signal"] = _mean([not any(t.signal for t in g.of(peer)) for g in groups if g.of(peer)])
         metrics[f"{prefix}/no_answer"] = _mean([t.answer is None for t in own])
         metrics[f"{prefix}/completion_tokens"] = _mean([len(t.token_ids) for t in own])
         metrics[f"{prefix}/truncated"] = _mean([t.truncated for t in own])

@@ -71,8 +71,9 @@ def freeze(
 
     def batches(part: list[Example], old: bool, reference: bool) -> list[FrozenBatch]:
         frozen = []
-        for temperature in dict.fromkeys(e.temperature for e in part):  # one temperature a pass
-            alike = [e for e in part if e.temperature == temperature]
+        # One temperature a pass, and apart from the others those whose log-probabilities were recorded as they were sampled.
+        for temperature, recorded in dict.fromkeys(map(_kind, part)):
+            alike = [e for e in part if _kind(e) == (temperature, recorded)]
             for indices in peer.micro_batches(alike, len(beginning)):
                 chosen = [alike[i] for i in indices]
                 with torch.no_grad():
@@ -152,28 +153,14 @@ def accumulate(
         for frozen in batch.imitation:
             examples = frozen.examples
             logprobs, _, mask = peer.logprobs(examples)
+            sampled = _sampled(examples, logprobs)
             weights = _column([e.weight for e in examples], logprobs)
-            sampled = _padded([e.sampled_logprobs or [] for e in examples], logprobs)
-            # A rescue is scored under the plain prompt here; an importance weight exists only where it was sampled.
-            known = _column([e.sampled_logprobs is not None for e in examples], logprobs).bool()[:, None] & mask
-            if credit.importance_bound is not None and bool((known == mask).all()):
-                loss, diagnostics = bounded_importance_nll(
-                    logprobs,
-                    sampled,
-                    mask,
-                    credit.importance_bound,
-                    weights=weights,
-                    total=batch.totals,
-                    token_share=objective.token_share,
-                )
-            else:
-                loss, diagnostics = nll(
-                    logprobs, mask, weights, batch.totals, credit.probability_floor, objective.token_share
-                )
+            loss, diagnostics = _imitation_loss(logprobs, sampled, mask, weights, batch.totals, objective, credit)
             backward(loss)
             add(loss.detach(), diagnostics, _to_local_mean(batch.totals, batch.imitation))
-            relying += float(known.sum())
-            reliance += float(torch.where(known, sampled - logprobs.detach(), 0.0).sum())
+            if sampled is not None:
+                relying += float(mask.sum())
+                reliance += float((sampled - logprobs.detach())[mask].sum())
     if relying:
         sums["reliance"] = reliance / relying
     if log_ratios:
@@ -181,9 +168,29 @@ def accumulate(
     return sums
 
 
+def _imitation_loss(
+    logprobs: Tensor,
+    sampled: Tensor | None,
+    mask: Tensor,
+    weights: Tensor,
+    total: Totals,
+    objective: Objective,
+    credit: CreditSettings,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    # A rescue is scored under the plain prompt here; only what this peer has sampled itself has an importance weight.
+    share, bound = objective.token_share, credit.importance_bound
+    if bound is not None and sampled is not None:
+        return bounded_importance_nll(logprobs, sampled, mask, bound, weights=weights, total=total, token_share=share)
+    return nll(logprobs, mask, weights, total, credit.probability_floor, share)
+
+
 def _to_local_mean(total: Totals, computed: Sequence[FrozenBatch]) -> float:
     # Diagnostics are divided by the tokens of the whole step: all ranks, and the examples that were not worth computing.
     return total.tokens / sum(len(e.token_ids) for frozen in computed for e in frozen.examples)
+
+
+def _kind(example: Example) -> tuple[float | None, bool]:
+    return example.temperature, example.sampled_logprobs is not None
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

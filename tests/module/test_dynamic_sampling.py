@@ -17,9 +17,10 @@ from core_lightning.objectives import DAPO, GRPO
 from core_lightning.peers import GenerationSettings
 from core_lightning.protocol.credit import CreditSettings, Example
 from core_lightning.protocol.rounds import RoundSettings
-from core_lightning.records import Problem
+from core_lightning.records import Group, Problem, Trace
 from core_lightning.report.facts import facts
-from core_lightning.rewards import WeightedTerm
+from core_lightning.rewards import HashingEmbedder, HybridDistance, RewardModel, WeightedTerm, default_terms
+from core_lightning.rewards.distance import StepDistances
 from core_lightning.training.draws import draw_until_enough, has_signal
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings
 from counting_terms import Count
@@ -79,6 +80,7 @@ class Parts(Diary):
         (Example([1], [2], advantage=-1e-9), True),
         (Example([1], [2], advantage=0.0), False),
         (Example([1], [2], advantage=0.5, weight=0.0), False),
+        (Example([1], [2], advantage=0.5, signal=True), True),
         (Example([1], [2], imitate=True, weight=1.6), True),
         (Example([1], [2], imitate=True, weight=0.0), False),
     ],
@@ -102,6 +104,34 @@ def test_a_signal_is_what_the_loss_acts_on(example: Example, acts: bool) -> None
 
 def test_no_example_is_no_signal() -> None:
     assert not has_signal([])
+
+
+def test_what_only_shades_correctness_is_no_signal() -> None:
+    """The loss acts on it, but a problem that everybody solves is not worth a place in the step for it."""
+    assert not has_signal([Example([1], [2], advantage=0.005, signal=False)])
+
+
+@pytest.mark.parametrize(
+    ("right", "signal"), [((True, True), False), ((False, False), False), ((True, False), True)]
+)
+def test_by_default_solved_and_failed_problems_have_no_signal(
+    pair: dict[str, PeerConfig], right: tuple[bool, bool], signal: bool
+) -> None:
+    """Right traces differ in their texts, and the default diversity term tells them apart."""
+    group = Group(problems(1)[0])
+    for i, correct in enumerate(right):
+        texts = {n: " ".join(f"{n}{i} says {j} * {n}" for j in range(3 + i)) for n in "ab"}
+        group.add([Trace(n, "cold", i, [1], [2], texts[n], False, answer="7", correct=correct) for n in "ab"])
+    rewards = RewardModel(default_terms())
+    distances = StepDistances([group], HashingEmbedder(), HybridDistance())
+    rewards.assign([group], 0.0, distances)
+    AdvantageSettings().of(GRPO()).assign([group])
+    shaded = [t.shaping for t in group if t.correct]
+    assert not shaded or len(set(shaded)) > 1 or signal, "the term did not tell right traces apart"
+    assert all(t.signal is signal for t in group)
+    masking = AdvantageSettings().of(DAPO())
+    masking.assign([group])
+    assert all(t.masked is not signal for t in group)
 
 
 # --- the draws of a step ------------------------------------------------------------------------------------------------
@@ -253,13 +283,13 @@ def test_ranks_take_the_same_draws_and_share_what_one_would_draw(world: int) -> 
 
         def draw(some: Any, number: int = 0) -> Sampled:
             groups = [Group(p) for p in some]
-            return Sampled(groups, groups, set(), len(groups), 0)
+            return Sampled(groups, groups, len(groups), 0)
 
         loader = TrainLoader(all_problems, batch, 3, rank, world)
         steps = []
         for first in itertools.islice(iter(loader), 3):
             sampled = draw(first)
-            draw_until_enough(sampled, loader.further, draw, lambda g, _: g.problem.id in teaching, over_ranks, 4)
+            draw_until_enough(sampled, loader.further, draw, lambda g: g.problem.id in teaching, over_ranks, 4)
             steps.append([[g.problem.id for g in groups] for groups in (sampled.groups, sampled.used)])
         found[rank] = steps
 

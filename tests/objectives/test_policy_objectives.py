@@ -21,7 +21,6 @@ from core_lightning.objectives import (
     Objective,
     Totals,
     kl_estimate,
-    mask_truncated,
 )
 from core_lightning.schedule import Linear
 from core_lightning.schedule import Step as Switch
@@ -301,13 +300,6 @@ def test_k1_and_k3_average_to_the_true_divergence_and_k2_has_its_gradient() -> N
         (gradient,) = torch.autograd.grad(mean, policy, retain_graph=True)
         assert torch.allclose(mean, true) == is_mean
         assert torch.allclose(gradient, true_gradient) == is_gradient
-
-
-def test_truncated_traces_drop_out_of_mask_and_totals() -> None:
-    mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    kept = mask_truncated(mask, torch.tensor([False, True]))
-    assert kept.tolist() == [[True, True, False], [False, False, False]]
-    assert Totals.of(kept) == Totals(traces=1, tokens=2)
 
 
 @pytest.mark.parametrize(

@@ -248,3 +248,27 @@ def test_an_imitated_rescue_is_weighed_by_the_bounded_ratio(llama_folder: Path, 
     assert report["bounded"] == pytest.approx(float((torch.exp(-torch.cat(shift)) > bound).float().mean()))
     for name, parameter in peer.adapter_parameters().items():
         torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)
+
+
+@pytest.mark.parametrize("budget", [1, 1000])
+def test_the_importance_bound_holds_beside_imitated_teachers(llama_folder: Path, budget: int) -> None:
+    """A teacher's trace has no log-probabilities of this peer, in the same micro-batch or another: it is imitated as it is."""
+    peer = make_peer(llama_folder)
+    rescue, teacher = Scored([5, 6, 7], [9, 10, 2]), Scored([5, 6], [14, 12, 2])
+    shift = torch.tensor([1.0, -0.3, 2.0])
+    sampled = (naive_logprobs(peer, rescue, 0.8)[0].detach() + shift).tolist()
+    batch = [
+        Example(rescue.prompt_ids, rescue.token_ids, imitate=True, weight=0.8, sampled_logprobs=sampled),
+        Example(teacher.prompt_ids, teacher.token_ids, imitate=True, weight=1.6),
+    ]
+    credit = CreditSettings(importance_bound=1.0)
+    grads, report, _ = gradients(peer, GRPO(), budget=budget, credit=credit, batch=batch)
+    peer.zero_grad()
+    importance = torch.exp(-shift.double()).clamp(max=1.0)
+    loss = -0.8 * (importance * naive_logprobs(peer, rescue, 0.8)[0]).mean() / 2
+    loss = loss - 1.6 * naive_logprobs(peer, teacher, 0.8)[0].mean() / 2
+    loss.backward()
+    assert report["loss"] == pytest.approx(float(loss.detach()), rel=1e-3)
+    assert report["reliance"] == pytest.approx(float(shift.mean()), abs=1e-4)  # of rescues alone
+    for name, parameter in peer.adapter_parameters().items():
+        torch.testing.assert_close(grads[name], parameter.grad, atol=2e-4, rtol=2e-3)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -193,7 +194,8 @@ def test_a_policy_example_is_scored_at_the_temperature_it_was_sampled_at() -> No
 
 def test_policy_examples_can_be_dropped_but_not_what_is_imitated() -> None:
     group = situation("rescued")
-    examples = assign_credit([group], "a", CreditSettings("both"), lambda text: FOREIGN, drop=lambda trace: True)
+    group.traces = [replace(one, masked=True) for one in group]
+    examples = assign_credit([group], "a", CreditSettings("both"), lambda text: FOREIGN)
     assert written(examples) == [("imitate", "cold", [12, 2], 1.6)]
 
 
@@ -215,6 +217,7 @@ def test_other_peers_traces_train_nobody_else() -> None:
         ({"probability_floor": 1.0}, "credit.probability_floor is 1.0"),
         ({"probability_floor": -0.1}, "credit.probability_floor is -0.1"),
         ({"importance_bound": 0.0}, "credit.importance_bound is 0.0"),
+        ({"importance_bound": 1.0, "probability_floor": 0.1}, "both say how hard an imitated rescue pulls; leave one"),
         ({"adaptive_below": 1.1}, "credit.adaptive_below is 1.1"),
         ({"adaptive_below": -0.1}, "credit.adaptive_below is -0.1"),
         ({"adaptive_pairs": 0}, "credit.adaptive_pairs is 0"),

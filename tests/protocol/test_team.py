@@ -102,7 +102,7 @@ def test_step_metrics_of_a_written_step() -> None:
     terms = team.rewards.statistics(groups)
     for group in groups[:1]:
         for t in group:
-            t.advantage = 1.0
+            t.advantage, t.signal = 1.0, True
     a_tokens = sum(len(t.token_ids) for g in groups[:2] for t in g.of("a"))
     for t in (t for g in groups[:2] for t in g.of("a")):
         t.redrawn = 1  # one sampler tells, for some of its traces, the other one does not
