@@ -215,7 +215,7 @@ class CollaborativeReasoningModule(TeamModule):
         sampled = self.draw(batch)
         if self.rollout.max_draws > 1:
             further, most = self._loader.further, self.rollout.max_draws
-            draw_until_enough(sampled, further, self.draw, self.teaches, self._over_ranks, most)
+            draw_until_enough(sampled, further, self.draw, self.teaches, self.over_ranks, most)
         sampled.terms = self.rewards.statistics(sampled.groups, self.progress)
         return sampled
 
@@ -264,7 +264,7 @@ class CollaborativeReasoningModule(TeamModule):
                 need_reference=objective.needs_reference,
                 need_entropy=objective.needs_entropy,
             )
-        batch.sum_totals(self._over_ranks)
+        batch.sum_totals(self.over_ranks)
         return batch
 
     def examples(self, peer: Peer, groups: Sequence[Group]) -> list[Example]:
@@ -295,7 +295,7 @@ class CollaborativeReasoningModule(TeamModule):
             # A rank's loss is its part of the sum over ranks, and what is logged is the mean over ranks.
             report["loss"] = report.get("loss", 0.0) * self.trainer.world_size
             report["imitated"] = batches[name].imitation_totals.traces  # of all ranks
-            if self._over_ranks(float(not math.isfinite(report["loss"] + report["grad_norm"]))) != [0]:
+            if self.over_ranks(float(not math.isfinite(report["loss"] + report["grad_norm"]))) != [0]:
                 broken.append(name)
                 for parameter in parameters:
                     parameter.grad = None

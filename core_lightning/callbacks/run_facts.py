@@ -16,12 +16,13 @@ def run_facts(trainer: Trainer, pl_module: Any) -> dict[str, str]:
     """Settings that decide the result, how long the run took, and on what machine, by name."""
     groups = trainer.optimizers[0].param_groups if trainer.optimizers else []
     summary = find_callback(trainer, RunSummary)
+    problems = getattr(getattr(trainer, "datamodule", None), "batch_size", None)  # of each process
     found = facts(
         pl_module.settings() if hasattr(pl_module, "settings") else {},
         rates={group["name"]: group.get("initial_lr", group["lr"]) for group in groups if "name" in group},
         optimizer=type(trainer.optimizers[0]).__name__ if groups else "",
         steps=pl_module.batches_done,
-        problems=getattr(getattr(trainer, "datamodule", None), "batch_size", None),
+        problems=problems and problems * trainer.world_size,
         seconds=summary.seconds if summary is not None else None,
         machine=machine(),
     )

@@ -10,6 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from math import ceil
+from typing import Any
+
+from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.data.errors import DataError
 from core_lightning.records import Problem
@@ -157,7 +160,7 @@ class TrainLoader(ProblemLoader):
     def __len__(self) -> int:
         return ceil(len(self.problems) / self.stride)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, int | None]:
         """Where the order of the problems, and that of further ones, has come to."""
         return {
             "epoch": self.epoch,
@@ -165,24 +168,47 @@ class TrainLoader(ProblemLoader):
             "drawn": self.drawn,
             "stride": self.stride,
             "size": len(self.problems),
+            "seed": self.seed,
         }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next pass over the same epoch begin where the saved one stood.
 
         Raises:
-            DataError: If the number of problems, or in mid-epoch of problems a step, is another than when saved.
+            DataError: If the number of problems, or in mid-epoch of problems a step or the seed of the order, is another
+                than when saved.
         """
+        halfway = 0 < state["position"] < state["size"]
+        before = state.get("seed", self.seed)  # an older checkpoint does not say
         if state["size"] != len(self.problems):
             raise DataError(
                 f"cannot resume: the run had {state['size']} training problems when saved, now {len(self.problems)}; "
                 "restore the data settings or start a new run"
             )
-        if state["stride"] != self.stride and 0 < state["position"] < state["size"]:
+        if before != self.seed and halfway:
+            raise DataError(
+                f"cannot resume in mid-epoch: the order of the problems was {_told(before)} when saved, now it is "
+                f"{_told(self.seed)}; keep data.shuffle and data.seed as they were"
+            )
+        if state["stride"] != self.stride and halfway:
             raise DataError(
                 f"cannot resume in mid-epoch: a step had {state['stride']} problems over all processes when saved, now "
                 f"{self.stride}; keep data.batch_size times the number of processes as it was"
             )
+        if before != self.seed:
+            rank_zero_info(
+                f"resume: the order of the problems was {_told(before)} in the checkpoint and is now {_told(self.seed)}; "
+                "the new value holds"
+            )
+        if state["stride"] != self.stride:
+            rank_zero_info(
+                f"resume: a step had {state['stride']} problems over all processes in the checkpoint and has now "
+                f"{self.stride}; the new value holds"
+            )
         self.epoch = state["epoch"]
         self.position = self._start = state["position"]
         self.drawn = state.get("drawn", 0)
+
+
+def _told(seed: int | None) -> str:
+    return "as given (data.shuffle false)" if seed is None else f"drawn with seed {seed}"

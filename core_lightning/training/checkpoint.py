@@ -15,6 +15,10 @@ from torch import Tensor
 from core_lightning.protocol.credit import RunningRate
 
 
+#: Settings that what was sampled a step ahead does not hang on.
+_NOT_OF_SAMPLES = ("eval_samples", "eval_greedy", "eval_rescue", "parallel_peers", "max_nonfinite")
+
+
 @torch.no_grad()
 def load_adapters(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     """Copy saved adapter weights into a team's own.
@@ -61,9 +65,11 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
 
 def run_state(module: Any) -> dict[str, Any]:
     """Counters, random states and settings of a module in training, for its checkpoint; all processes must call this."""
+    timeouts, replaced = module.over_ranks(module.verifier.timeouts, module.verifier.replaced)
     return {
         "batches_done": module.batches_done,
         "nonfinite_steps": module.nonfinite.steps,
+        "answers": {"timeouts": round(timeouts), "workers_lost": round(replaced)},
         "rescue_rates": {name: dataclasses.asdict(rate) for name, rate in module.rescue_rates.items()},
         **({"ahead": module.ahead.state()} if module.rollout.lag else {}),
         "settings": json.dumps(module.settings(), sort_keys=True),
@@ -80,16 +86,21 @@ def restore_run(module: Any, state: Mapping[str, Any]) -> None:
     """
     module.batches_done = state["batches_done"]
     module.nonfinite.steps = state["nonfinite_steps"]
+    if module.trainer.is_global_zero:  # what is logged is the sum over all processes
+        answers = state.get("answers", {})
+        module.verifier.timeouts += answers.get("timeouts", 0)
+        module.verifier.replaced += answers.get("workers_lost", 0)
     module.rescue_rates |= {name: RunningRate(**rate) for name, rate in state["rescue_rates"].items()}
     saved = json.loads(state["settings"])
     if not module.day_set:  # prompts go on saying the day the run began
         module.prompt = dataclasses.replace(module.prompt, date=saved["prompt"].get("date") or module.prompt.date)
         if len(module.peers):
             module.team.prompts = module.prompt
-    changed = list(differences(saved, module.settings()))
-    for name, before, now in changed:
-        rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {now}; the new value holds")
-    if "ahead" in state and changed:
+    now = module.settings()
+    changed = list(differences({**now, **saved}, now))  # a checkpoint of an earlier release may lack a setting
+    for name, before, value in changed:
+        rank_zero_info(f"resume: {name} was {before} in the checkpoint and is now {value}; the new value holds")
+    if "ahead" in state and any(name.removeprefix("model.") not in _NOT_OF_SAMPLES for name, *_ in changed):
         rank_zero_info("resume: what was sampled a step ahead is thrown away, because settings have changed since")
     elif "ahead" in state:
         module.ahead.restore(state["ahead"], module.trainer.global_rank, module.trainer.world_size)
@@ -105,8 +116,10 @@ def run_settings(module: Any) -> dict[str, Any]:
     }
     for name in ("rounds", "prompt", "distance", "advantage", "credit", "rollout", "schedule"):
         values[name] = dataclasses.asdict(getattr(module, name))
-    for name in ("max_grad_norm", "updates_per_batch", "share_base", "seed"):
+    for name in ("max_grad_norm", "updates_per_batch", "share_base", "seed", *_NOT_OF_SAMPLES):
         values[name] = getattr(module, name)
+    values["embedder"] = None if module.embedder is None else plain(module.embedder)
+    values["answer_timeout"] = module.verifier.timeout
     return json.loads(json.dumps(values))
 
 
@@ -115,7 +128,11 @@ def plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"class": type(value).__name__, **fields}
-    return value if isinstance(value, int | float | str | bool | None) else str(value)
+    if isinstance(value, int | float | str | bool | None):
+        return value
+    said = str(value)
+    # An object that only says where it lies in memory says something else in every process.
+    return {"class": type(value).__name__} if said.endswith(f" at {hex(id(value))}>") else said
 
 
 def differences(before: Any, now: Any, name: str = "model") -> Iterator[tuple[str, Any, Any]]:

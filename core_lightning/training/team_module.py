@@ -139,7 +139,8 @@ class TeamModule(LightningModule):
         strategy = self.trainer.strategy
         return strategy.block_backward_sync() if hasattr(strategy, "block_backward_sync") else nullcontext()
 
-    def _over_ranks(self, *values: float) -> list[float]:
+    def over_ranks(self, *values: float) -> list[float]:
+        """Each number summed over all processes, which must all call this."""
         return sum_over_ranks(values, self.trainer.strategy.root_device)
 
     # --- checkpoints --------------------------------------------------------------------------------------------------

@@ -120,5 +120,8 @@ def test_state_of_another_step_size_or_data_size_is_refused() -> None:
         TrainLoader(problems(10), 4).load_state_dict(loader.state_dict())
     with pytest.raises(DataError, match="10 training problems when saved, now 9"):
         TrainLoader(problems(9), 2).load_state_dict(loader.state_dict())
+    with pytest.raises(DataError, match=r"as given \(data.shuffle false\) when saved, now it is drawn with seed 3; keep"):
+        TrainLoader(problems(10), 2, 3).load_state_dict(loader.state_dict())
     list(loader)
+    TrainLoader(problems(10), 2, 3).load_state_dict(loader.state_dict())
     TrainLoader(problems(10), 4).load_state_dict(loader.state_dict())  # between epochs it may change

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from core_lightning import PeerConfig
+from core_lightning import CollaborativeReasoningModule, PeerConfig
 from core_lightning.peers import LoraSettings
 from core_lightning.protocol.rounds import RoundSettings
 from core_lightning.rewards import Linear, WeightedTerm
+from core_lightning.training.checkpoint import plain
 from counting_terms import Count
 from runs import Diary, build, fit, peer, same, weights
 
@@ -176,6 +177,33 @@ def test_changed_settings_hold_and_are_printed(
         "resume: model.peers.b.score_batch_tokens was 16384 in the checkpoint and is now 99; the new value holds",
     }
     assert {key[3] for key in diary.traces[0] if key[2] == "cold"} == {0, 1, 2}
+
+
+def test_every_setting_of_the_module_is_compared(pair: dict[str, PeerConfig]) -> None:
+    """One that is not would change in silence when a run is resumed."""
+    import inspect
+
+    asked = set(inspect.signature(CollaborativeReasoningModule.__init__).parameters) - {"self", "optimizer"}
+    assert asked == set(build(pair).settings())  # the optimizer is compared by its state
+
+
+def test_objects_without_a_text_of_their_own_are_compared_by_class() -> None:
+    assert plain(object()) == plain(object()) == {"class": "object"}
+    assert plain(Path("a")) == "a"
+
+
+def test_counts_since_the_run_began_go_on(
+    pair: dict[str, PeerConfig], whole: tuple[Diary, Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    _, folder, _ = whole
+    checkpoint = torch.load(folder / "step-2.ckpt", weights_only=True)
+    assert checkpoint["core_lightning"]["answers"] == {"timeouts": 0, "workers_lost": 0}
+    checkpoint["core_lightning"]["answers"] = {"timeouts": 3, "workers_lost": 1}
+    torch.save(checkpoint, tmp_path / "counted.ckpt")
+    diary = Diary()
+    fit(build(pair, rewards=REWARDS, updates_per_batch=2), tmp_path, diary, n=5, max_epochs=2, ckpt_path=tmp_path / "counted.ckpt")
+    assert {m["train/answer_timeouts"] for m in diary.metrics} == {3.0}
+    assert {m["train/answer_workers_lost"] for m in diary.metrics} == {1.0}
 
 
 def test_a_changed_learning_rate_holds_too(
