@@ -14,7 +14,6 @@ from torch import Tensor
 
 from core_lightning.protocol.credit import RunningRate
 
-
 #: Settings that what was sampled a step ahead does not hang on.
 _NOT_OF_SAMPLES = ("eval_samples", "eval_greedy", "eval_rescue", "parallel_peers", "max_nonfinite")
 
