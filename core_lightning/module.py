@@ -34,7 +34,7 @@ from core_lightning.training.lanes import Parallel
 from core_lightning.training.nonfinite import NonfiniteGuard
 from core_lightning.training.out_of_memory import freeze_within_memory
 from core_lightning.training.prediction import prediction, rescued_prediction
-from core_lightning.training.ranks import sum_gradients
+from core_lightning.training.ranks import Count, Figure, sum_gradients
 from core_lightning.training.settings import AdvantageSettings, RolloutSettings, ScheduleSettings
 from core_lightning.training.step_metrics import StepRecord, of_all_processes, step_metrics
 from core_lightning.training.team import Team
@@ -309,15 +309,15 @@ class CollaborativeReasoningModule(TeamModule):
 
     def _log_step(self, sampled: Sampled, updates: dict[str, dict[str, float]]) -> None:
         groups, seconds, optimizer = sampled.groups, self.team.watch.take(), cast(Any, self.optimizers())
-        metrics = {
+        figures: dict[str, Figure] = {
             **step_metrics(groups, list(self.peer_configs), sampled.terms, updates, seconds),
             **sampled.counts(),
-            "train/answer_timeouts": float(self.verifier.timeouts),
-            "train/answer_workers_lost": float(self.verifier.replaced),
+            "train/answer_timeouts": Count(self.verifier.timeouts),
+            "train/answer_workers_lost": Count(self.verifier.replaced),
             "train/nonfinite_steps": float(self.nonfinite.steps),
             **{f"train/{group['name']}/lr": group["lr"] for group in optimizer.param_groups},
         }
-        metrics = of_all_processes(metrics, self.trainer.strategy.root_device)
+        metrics = of_all_processes(figures, self.trainer.strategy.root_device)
         for name, rate in self.rescue_rates.items():
             rate.add(metrics[f"train/{name}/rescues"], metrics[f"train/{name}/hints"], self.credit.adaptive_pairs)
         self.record = StepRecord(self.batches_done - 1, groups, metrics)

@@ -8,6 +8,7 @@ from typing import Any
 
 from core_lightning.protocol.credit import Example
 from core_lightning.records import Group, Problem
+from core_lightning.training.ranks import Count
 from core_lightning.training.settings import RolloutSettings
 
 #: ``count -> (this process's share, how many over all processes)``, see ``TrainLoader.further``.
@@ -36,12 +37,12 @@ class Sampled:
         self.drawn += more.drawn
         self.dropped += more.dropped
 
-    def counts(self) -> dict[str, float]:
+    def counts(self) -> dict[str, Count]:
         """The metrics that tell how many problems the step took."""
         return {
-            "train/drawn_problems": float(self.drawn),
-            "train/dropped_problems": float(self.dropped),
-            "train/unused_problems": float(len(self.groups) - len(self.used)),
+            "train/drawn_problems": Count(self.drawn),
+            "train/dropped_problems": Count(self.dropped),
+            "train/unused_problems": Count(len(self.groups) - len(self.used)),
         }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import distributed, nn
@@ -50,25 +51,44 @@ def sum_gradients(parameters: Sequence[nn.Parameter], has_signal: bool, device: 
         parameter.grad = part.view_as(parameter).to(parameter.device)
 
 
-def combine_metrics(metrics: Mapping[str, float], counts: set[str], device: torch.device) -> dict[str, float]:
-    """Metrics of the step over all processes, in one exchange: counts add up, all else is a mean.
+@dataclass(frozen=True)
+class Mean:
+    """A mean in two parts, so that those of several processes can be added up before they are divided."""
+
+    total: float
+    count: float
+
+
+class Count(float):
+    """A number that adds up over processes; NaN where this one has none."""
+
+
+#: What one process knows of a metric. A plain number is the same everywhere, or its mean over processes is meant.
+Figure = float | Count | Mean
+
+
+def combined(figures: Mapping[str, Figure], device: torch.device) -> dict[str, float]:
+    """Metrics over all processes, in one exchange.
 
     Args:
-        metrics: This process's values; every process has the same names. NaN is no value and is left out of a mean.
-        counts: Names that add up.
+        figures: This process's parts; every process has the same names in the same order. NaN is no value.
         device: Where the exchange takes place.
+
+    Returns:
+        A number for each name, NaN where no process has a value.
     """
-    if alone():
-        return dict(metrics)
-    known = [not math.isnan(value) for value in metrics.values()]
-    sums = sum_over_ranks(
-        [*(v if k else 0.0 for k, v in zip(known, metrics.values(), strict=True)), *map(float, known)], device
-    )
-    having = dict(zip(metrics, sums[len(known) :], strict=True))
+    parts = [_part(figure) for figure in figures.values()]
+    sums = sum_over_ranks([x for part in parts for x in part], device)
     return {
-        name: total if name in counts else total / having[name] if having[name] else math.nan
-        for name, total in zip(metrics, sums, strict=False)
+        name: math.nan if not count else total if isinstance(figure, Count) else total / count
+        for (name, figure), total, count in zip(figures.items(), sums[::2], sums[1::2], strict=True)
     }
+
+
+def _part(figure: Figure) -> tuple[float, float]:
+    if isinstance(figure, Mean):
+        return (figure.total, figure.count) if figure.count else (0.0, 0.0)
+    return (0.0, 0.0) if math.isnan(figure) else (float(figure), 1.0)
 
 
 class MeetingError(RuntimeError):

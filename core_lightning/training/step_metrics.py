@@ -9,15 +9,12 @@ from dataclasses import dataclass, field
 import torch
 
 from core_lightning.records import Group, Trace
-from core_lightning.training.ranks import combine_metrics
+from core_lightning.training.ranks import Count, Figure, Mean, combined
 
 PEER_PHASES = ("sample", "rescue", "score", "backward")
 TEAM_PHASES = ("verify", "embed", "reward", "step")
+OF_THE_POLICY = ("kl", "entropy", "clip_fraction", "ratio")
 OFF_POLICY = ("off_policy_ratio", "off_policy_ratio_p99", "off_policy_truncated")
-COUNTS = (
-    *("hints", "rescues", "faithful_rescues", "clean_hints", "clean_rescues", "clean_faithful_rescues"),
-    *("traces", "drawn_problems", "dropped_problems", "unused_problems", "answer_timeouts", "answer_workers_lost"),
-)
 
 
 @dataclass
@@ -35,19 +32,20 @@ def step_metrics(
     terms: Mapping[str, float],
     updates: Mapping[str, Mapping[str, float]],
     seconds: Mapping[str, float],
-) -> dict[str, float]:
-    """Flat metrics of one step, of this process.
+) -> dict[str, Figure]:
+    """Flat metrics of one step, of this process, to be combined with those of the others.
 
     Args:
         groups: The step's scored groups.
         peers: Names of all peers, so that every step has the same keys.
         terms: Reward statistics by ``<term>/<statistic>``.
-        updates: Each peer's loss, gradient norm, number of imitated traces and objective diagnostics.
+        updates: Each peer's loss, gradient norm, number of imitated traces and objective diagnostics, and the tokens that
+            these are means over.
         seconds: Wall-clock seconds by ``<phase>`` or ``<phase>/<peer>``.
 
     Returns:
         ``train/...`` for the team, ``train/<peer>/...`` for each peer, ``reward/...`` and ``time/...``. A mean over
-        nothing (the accuracy of a step without a problem) is NaN.
+        nothing (the accuracy of a step without a problem) has a count of 0.
     """
     pairs = {peer: rescue_pairs(groups, peer) for peer in peers}
     metrics = _rescued("train", [pair for own in pairs.values() for pair in own])
@@ -55,7 +53,7 @@ def step_metrics(
     solved = [any(t.correct for t in g.of(round="cold")) for g in groups]
     metrics["train/team_solved"] = _mean(solved)
     metrics["train/all_fail"] = _mean([not one for one in solved])
-    metrics["train/traces"] = float(sum(map(len, groups)))
+    metrics["train/traces"] = Count(sum(map(len, groups)))
     for peer in peers:
         own = [t for g in groups for t in g.of(peer)]
         cold = [t for t in own if t.round == "cold"]
@@ -70,28 +68,28 @@ def step_metrics(
         metrics[f"{prefix}/sampled_nll"] = _sampled_nll(own)
         metrics[f"{prefix}/outside_nucleus"] = _outside_nucleus(own)
         spent = seconds.get(f"sample/{peer}", 0.0) + seconds.get(f"rescue/{peer}", 0.0)
-        metrics[f"{prefix}/tokens_per_second"] = sum(len(t.token_ids) for t in own) / spent if spent else math.nan
-        for name in (
-            "loss",
-            "grad_norm",
-            "imitated",
-            "reliance",
-            "kl",
-            "entropy",
-            "clip_fraction",
-            "ratio",
-            *OFF_POLICY,
-        ):
-            metrics[f"{prefix}/{name}"] = updates.get(peer, {}).get(name, math.nan)
-    metrics.update({f"reward/{name}": value for name, value in terms.items()})
+        # Processes sample at the same time, so their rates add up.
+        metrics[f"{prefix}/tokens_per_second"] = Count(_ratio(sum(len(t.token_ids) for t in own), spent))
+        update = updates.get(peer, {})
+        for name in ("loss", "grad_norm", "imitated"):
+            metrics[f"{prefix}/{name}"] = update.get(name, math.nan)
+        for tokens, names in (("rescue_tokens", ("reliance",)), ("policy_tokens", (*OF_THE_POLICY, *OFF_POLICY))):
+            for name in names:
+                count = update.get(tokens, 0.0) if name in update else 0.0
+                metrics[f"{prefix}/{name}"] = Mean(update.get(name, math.nan) * count, count)
+    for name, value in terms.items():
+        term, statistic = name.rsplit("/", 1)
+        of_traces = sum(t.terms[term] is not None for g in groups for t in g)
+        count = len(groups) if statistic == "zero_groups" else of_traces
+        metrics[f"reward/{name}"] = Mean(value * count, count)
     # All phases, also those that did not happen: ranks must log the same keys.
     phases = [*TEAM_PHASES, *(f"{phase}/{peer}" for peer in peers for phase in PEER_PHASES)]
     metrics.update({f"time/{phase}": seconds.get(phase, 0.0) for phase in phases})
     return metrics
 
 
-def of_all_processes(metrics: Mapping[str, float], device: torch.device) -> dict[str, float]:
-    """The step's metrics over all processes, which must all call this: counts add up, of all others the mean is right.
+def of_all_processes(metrics: Mapping[str, Figure], device: torch.device) -> dict[str, float]:
+    """The step's metrics over all processes, which must all call this.
 
     Args:
         metrics: Of this process.
@@ -100,9 +98,8 @@ def of_all_processes(metrics: Mapping[str, float], device: torch.device) -> dict
     Returns:
         The same names. Rescue rates are those of the summed counts.
     """
-    counts = {name for name in metrics if name.startswith("train/") and name.rsplit("/", 1)[1] in COUNTS}
-    combined = combine_metrics(metrics, counts, device)
-    return combined | _rescue_rates(combined)
+    numbers = combined(metrics, device)
+    return numbers | _rescue_rates(numbers)
 
 
 def _rescue_rates(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -158,28 +155,29 @@ def rescue_pairs(groups: Sequence[Group], peer: str | None = None) -> list[Rescu
     return pairs
 
 
-def _rescued(prefix: str, pairs: Sequence[RescuePair]) -> dict[str, float]:
-    counts: dict[str, float] = {}
+def _rescued(prefix: str, pairs: Sequence[RescuePair]) -> dict[str, Figure]:
+    counts: dict[str, Figure] = {}
     for mark, counted in (("", pairs), ("clean_", [p for p in pairs if not p.leaks])):
-        counts[f"{prefix}/{mark}hints"] = float(len(counted))
-        counts[f"{prefix}/{mark}rescues"] = float(sum(p.rescued for p in counted))
-        counts[f"{prefix}/{mark}faithful_rescues"] = float(sum(p.faithful for p in counted))
-    return counts | _rescue_rates(counts)
+        counts[f"{prefix}/{mark}hints"] = Count(len(counted))
+        counts[f"{prefix}/{mark}rescues"] = Count(sum(p.rescued for p in counted))
+        counts[f"{prefix}/{mark}faithful_rescues"] = Count(sum(p.faithful for p in counted))
+    # The rates have their place beside their counts; they are divided when these are those of all processes.
+    return counts | dict.fromkeys(_rescue_rates(dict.fromkeys(counts, 0.0)), math.nan)
 
 
-def _sampled_nll(traces: Sequence[Trace]) -> float:
+def _sampled_nll(traces: Sequence[Trace]) -> Mean:
     values = [-v for t in traces for v in t.sampled_logprobs or ()]
     return _mean(values)
 
 
-def _outside_nucleus(traces: Sequence[Trace]) -> float:
+def _outside_nucleus(traces: Sequence[Trace]) -> Mean:
     """Estimated without bias: each token is first drawn from the whole distribution."""
     told = [t for t in traces if t.redrawn is not None]
-    return _ratio(sum(t.redrawn or 0 for t in told), sum(len(t.token_ids) for t in told))
+    return Mean(sum(t.redrawn or 0 for t in told), sum(len(t.token_ids) for t in told))
 
 
-def _mean(values: Sequence[float]) -> float:
-    return _ratio(sum(values), len(values))
+def _mean(values: Sequence[float]) -> Mean:
+    return Mean(sum(values), len(values))
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -114,7 +114,7 @@ def accumulate(
     Returns:
         The loss, summed over micro-batches; the objective's diagnostics, means over the tokens computed here; how far the
         samples were from the policy; and ``reliance``, how much likelier the tokens of imitated rescues were with the
-        hint than without, in nats per token.
+        hint than without, in nats per token. ``policy_tokens`` and ``rescue_tokens`` are what these are means over.
     """
     sums: dict[str, float] = {}
     log_ratios: list[Tensor] = []  # of all policy tokens
@@ -161,8 +161,9 @@ def accumulate(
             if sampled is not None:
                 relying += float(mask.sum())
                 reliance += float((sampled - logprobs.detach())[mask].sum())
+    sums["policy_tokens"] = float(_tokens(batch.policy))
     if relying:
-        sums["reliance"] = reliance / relying
+        sums |= {"reliance": reliance / relying, "rescue_tokens": relying}
     if log_ratios:
         sums |= off_policy_report(torch.cat(log_ratios), objective.off_policy_bound)
     return sums
@@ -186,7 +187,11 @@ def _imitation_loss(
 
 def _to_local_mean(total: Totals, computed: Sequence[FrozenBatch]) -> float:
     # Diagnostics are divided by the tokens of the whole step: all ranks, and the examples that were not worth computing.
-    return total.tokens / sum(len(e.token_ids) for frozen in computed for e in frozen.examples)
+    return total.tokens / _tokens(computed)
+
+
+def _tokens(batches: Sequence[FrozenBatch]) -> int:
+    return sum(len(e.token_ids) for frozen in batches for e in frozen.examples)
 
 
 def _kind(example: Example) -> tuple[float | None, bool]:
