@@ -300,7 +300,7 @@ class CollaborativeReasoningModule(TeamModule):
                 for parameter in parameters:
                     parameter.grad = None
         with self.team.watch("step"):
-            # Always stepped: parameters without gradient stay where they are, and global_step counts every batch.
+            # Always stepped: parameters without gradient stay where they are, and global_step counts every update.
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         name = f"batch-{self.batches_done}-rank-{self.global_rank}.json"

@@ -94,7 +94,8 @@ HEAD = """# Configuration
 Written by `python -m docs.write_configuration` from the docstrings of the settings. Do not edit it by hand.
 
 Every key works in a config file and as a flag: `--model.rounds.k 4`. A second `--config` changes single keys of the
-first; only a later config's peers replace the whole team. A class is chosen by `class_path` and its settings stand under
+first. Three things it replaces as a whole: the team, if each of its peers names a model; a class, if it names another one;
+and `data.columns` and `data.tasks`. A class is chosen by `class_path` and its settings stand under
 `init_args`, or shorter: `--model.objective GSPO --model.objective.beta 0.01`. `python -m core_lightning fit --config FILE
 --print_config` prints what a run would use. A value that cannot work is refused before a model is loaded, in one line
 that names the key.

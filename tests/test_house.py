@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_the_method_knows_no_trainer_and_no_model_library(room):
     # The embedder of the rewards loads its model inside a function, where the trace distance is really asked for.
     allowed = {"transformers"} if room == "rewards" else set()
     assert not {m.split(".")[0] for m in reached} & ({"lightning", "transformers", "peft"} - allowed)
+
+
+def test_a_room_knows_only_those_above_it_in_the_table():
+    page = (ROOT.parent / "docs" / "concepts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*) \|", page.split("## Which room holds what")[1].split("\n## ")[0], re.MULTILINE)
+    floor = {name.rstrip("/").removesuffix(".py"): i for i, row in enumerate(rows) for name in re.findall("`([^`]+)`", row)}
+    own = {p.stem for p in ROOT.iterdir() if p.is_dir() and any(p.rglob("*.py"))} | {p.stem for p in ROOT.glob("*.py")}
+    assert own - {"__init__", "__main__"} == set(floor)
+    for module, names in IMPORTS.items():
+        here = [*module.split("."), ""][1]
+        for name in names & IMPORTS.keys() - {"core_lightning"}:
+            there = name.split(".")[1]
+            if here in floor and there != here:
+                assert floor[there] < floor[here], (module, name)
 
 
 def test_the_steps_of_training_do_not_know_the_command_line():

@@ -35,7 +35,7 @@ class RescueProgressBar(RichProgressBar):
     def __init__(self, refresh_rate: int = 2, every_n_steps: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_text_delimiter=" · "))
         if every_n_steps < 1:
-            raise ValueError(f"progress_bar.every_n_steps is {every_n_steps}; set it to 1 or more")
+            raise ValueError(f"RescueProgressBar.every_n_steps is {every_n_steps}; set it to 1 or more")
         self.every_n_steps = every_n_steps
         self._lines = False
         self._began = 0.0

@@ -53,5 +53,5 @@ class RunConfig(SaveConfigCallback):
         path = folder / self.config_filename
         fresh = path.with_name(f"{path.name}.new")
         # What was parsed was checked then; once more would take as long as parsing.
-        self.parser.save(config, str(fresh), skip_none=False, skip_validation=True, overwrite=True, multifile=False)
+        self.parser.save(config, str(fresh), skip_unset=False, skip_validation=True, overwrite=True, multifile=False)
         fresh.replace(path)

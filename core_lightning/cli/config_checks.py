@@ -155,7 +155,8 @@ def _check_devices(trainer: Any) -> None:
     if nodes > 1 and not any(name in os.environ for name in _RENDEZVOUS):
         raise ValueError(
             f"trainer.num_nodes is {nodes}, and nothing tells where the others are (MASTER_ADDR is not set); start this "
-            "command on every node with torchrun or Slurm, or set it to 1"
+            "command on every machine with MASTER_ADDR, MASTER_PORT and a NODE_RANK of its own, or under Slurm; or set it "
+            "to 1"
         )
     check_named_strategy(trainer.strategy, several_processes(trainer))
 

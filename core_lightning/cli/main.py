@@ -14,6 +14,7 @@ from typing import Any
 from jsonargparse import set_loader
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -173,9 +174,8 @@ class CoreCLI(LightningCLI):
         """As before training, for the problems that will be asked."""
         self._check_checkpoint()
         if not self.datamodule.splits["val"]:
-            raise ValueError(
-                f"{self.datamodule.source} has no validation problems; set data.val_fraction or data.val_size above 0"
-            )
+            setting = "val_size" if hasattr(self.datamodule, "sizes") else "val_fraction"
+            raise ValueError(f"{self.datamodule.source} has no validation problems; set data.{setting} above 0")
         self._check_room("val")
 
     def before_test(self) -> None:
@@ -219,10 +219,11 @@ class CoreCLI(LightningCLI):
         check_room(problems, self.model.peer_configs, self.model.prompt)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Add the progress bar unless it is switched off, and leave checkpoints out if they are."""
+        """Add the progress bar unless it is switched off or another is given, and leave checkpoints out if they are."""
         config = self.config_init[self.subcommand] if self.subcommand else self.config_init
-        if config.trainer.get("enable_progress_bar") is not False:
-            kwargs["callbacks"] = [*_listed(config.trainer.get("callbacks")), RescueProgressBar()]
+        own = _listed(config.trainer.get("callbacks"))
+        if config.trainer.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in own):
+            kwargs["callbacks"] = [*own, RescueProgressBar()]
         if self.subcommand not in (None, "fit"):
             kwargs["logger"] = False  # an evaluation has a folder of its own; only a training is logged
             if self.subcommand in STAGES:

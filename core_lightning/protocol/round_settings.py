@@ -45,11 +45,12 @@ class RoundSettings:
     """What of the derivation is shown. ``full``: all of it. ``first_fraction``: its first part (``hint_fraction``).
     ``key_lines``: its lines that carry a computation."""
     hint_fraction: float = 0.5
-    """With ``first_fraction``, the share of the derivation that is shown."""
+    """With ``first_fraction`` or ``progressive``, the share of the derivation that is shown."""
     hint_think: bool = False
     """Keep a reasoning model's think block in the hint."""
     progressive: bool = False
-    """A student that failed with the first half of the hint tries once more with all of it."""
+    """A student first sees the first part of the derivation (``hint_fraction``), whatever ``hint_form`` says. If it fails
+    with that, it tries once more with all of it."""
 
     def __post_init__(self) -> None:
         if self.k < 1:

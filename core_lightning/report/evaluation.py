@@ -44,7 +44,7 @@ class Evaluation(TypedDict):
     """One evaluation, as plain containers, because it travels in checkpoints."""
 
     step: int
-    """Optimizer steps the adapters had seen: 0 before training."""
+    """Training steps the adapters had seen: 0 before training."""
     stage: str
     """``val`` or ``test``."""
     values: dict[str, Figure]
@@ -132,7 +132,7 @@ def evaluate(scores: Sequence[ProblemScore], peers: Sequence[str], k: int, step:
         scores: Problems, each once.
         peers: Names, in the order of the scores' lists.
         k: Samples allowed to each peer.
-        step: Optimizer steps so far.
+        step: Training steps so far.
         stage: ``val`` or ``test``.
     """
     scores = sorted(scores, key=lambda s: s.id)  # the resamples do not depend on how ranks shared the problems

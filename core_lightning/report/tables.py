@@ -228,7 +228,7 @@ def rescue_rates_table(
             row += [str(yes), share]
         rows.append(row)
     columns = ["", "hinted", "rescued", "rate, percent"]
-    note = "Pairs of a problem and a peer that failed it cold, while another peer solved it."
+    note = "Pairs of a problem and a peer that failed it cold and saw a hint."
     if faithful is not None:
         columns += ["faithfully rescued", "rate, percent"]
         note += " Faithfully: ended, with no unlikely token and no false equation on the way to the answer."

@@ -13,7 +13,7 @@ from core_lightning.peers.peer import Peer
 
 
 def one_optimizer(peers: Iterable[Peer], make: Callable[[Any], Optimizer]) -> Optimizer:
-    """One optimizer, so that ``global_step`` counts batches; its groups have the names of their peers.
+    """One optimizer, so that ``global_step`` does not count peers; its groups have the names of their peers.
 
     Args:
         peers: The team. A peer with a learning rate of its own has it in its group.

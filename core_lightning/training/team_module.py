@@ -103,7 +103,7 @@ class TeamModule(LightningModule):
     # --- one optimizer, one schedule ----------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """One optimizer with a parameter group per peer, so that ``global_step`` counts batches."""
+        """One optimizer with a parameter group per peer, so that ``global_step`` does not count peers."""
         optimizer = one_optimizer(self._peers.values(), self.make_optimizer)
         self._optimizer_settings = group_settings(optimizer)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule.factor(step, self._planned))

@@ -34,7 +34,7 @@ TRAINER = [
     ("devices", 0, "trainer.devices is 0; on a processor it is the number of processes, 1 or more, or auto"),
     ("devices", [0, 1], "trainer.devices is [0, 1]; on a processor it is the number of processes, 1 or more, or auto"),
     ("accelerator", "gpu", "trainer.accelerator is gpu, and torch finds no GPU here; set it to cpu or auto"),
-    ("num_nodes", 2, "trainer.num_nodes is 2, and nothing tells where the others are (MASTER_ADDR is not set);"),
+    ("num_nodes", 2, "trainer.num_nodes is 2, and nothing tells where the others are (MASTER_ADDR is not set); start this command"),
     ("num_nodes", 0, "trainer.num_nodes is 0; set it to 1 or more"),
     ("val_check_interval", 0, "trainer.val_check_interval is 0; give steps between evaluations, 1 or more"),
     ("val_check_interval", -3, "trainer.val_check_interval is -3; give steps between evaluations, 1 or more"),
@@ -257,7 +257,7 @@ def test_ten_million_problems(refused: Refused, tmp_path: Path) -> None:
 def test_nothing_to_validate(config: Config, refused: Refused) -> None:
     file = config()
     assert refused("validate", f"--config={file}", "--data.val_fraction=0").endswith(
-        "has no validation problems; set data.val_fraction or data.val_size above 0"
+        "has no validation problems; set data.val_fraction above 0"
     )
     assert "has no test problems" in refused("test", f"--config={file}", "--data.test_fraction=0")
 
