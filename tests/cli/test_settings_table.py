@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -263,7 +262,7 @@ def test_nothing_to_validate(config: Config, refused: Refused) -> None:
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40)
 )
 
 
@@ -278,9 +277,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
 def test_yaml_that_is_no_config(refused: Refused, tmp_path: Path, text: str, line: str) -> None:
     file = tmp_path / "bomb.yaml"
     file.write_text(text)
-    began = time.monotonic()
-    assert line in refused("fit", f"--config={file}")
-    assert time.monotonic() - began < 30  # a minute and more before
+    assert line in refused("fit", f"--config={file}")  # written out, the first one would not end
 
 
 def test_references_may_be_used(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from datetime import timedelta
 
 import pytest
@@ -31,10 +30,8 @@ def port() -> int:
 
 
 def line(rank: int, port: int) -> str:
-    begun = time.monotonic()
     with pytest.raises(MeetingError) as error:
         strategy(rank, 2)._meet("127.0.0.1", port)
-    assert time.monotonic() - begun < 60  # an exchange may take half an hour
     told = ending(error.value)
     assert told == (str(error.value), 1)
     return told[0]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from core_lightning.peers import GenerationSettings, LoraSettings, config
+from core_lightning.peers.sampling.native import NativeEngine
 from core_lightning.peers.sampling.settings import VllmSettings
 from naive import make_peer
 
@@ -114,3 +115,13 @@ def test_vllm_settings_that_cannot_work(options: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         VllmSettings(**options)
     assert VllmSettings(devices="2,3", tensor_parallel=2)
+
+
+def test_an_engine_of_the_users_own_says_whether_it_runs_the_peers_network(llama_folder: Path) -> None:
+    class Foreign(NativeEngine):
+        own = False
+
+    peer = make_peer(llama_folder)
+    assert peer.sampler.in_process
+    peer.engine = Foreign(peer.sampler._rig)
+    assert not peer.sampler.in_process

@@ -44,7 +44,7 @@ class Sampler:
     @property
     def in_process(self) -> bool:
         """Whether samples come from the peer's own network, not from another process."""
-        return self._settings.engine == "native"
+        return self.engine.own
 
     def sync(self, state: list[int], save_adapter: Callable[[Path], None]) -> None:
         """Bring the adapter to the engine if it has changed since.
