@@ -24,7 +24,7 @@ _LEAST_FREE = 16_000_000
 _RENDEZVOUS = ("MASTER_ADDR", "SLURM_JOB_ID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID", "PMI_RANK")
 _HALF = re.compile("[\ud800-\udfff]")
 #: First parts of the names of logged metrics that come from training.
-_TRAINING = ("train", "reward", "rescue", "time", "nonfinite")
+_TRAINING = ("train", "reward", "rescue", "time")
 
 
 def check_values(config: Any, name: str = "") -> None:

@@ -41,7 +41,8 @@ def bootstrap_ratio_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of sum(numerator) / sum(denominator), problems resampled as a whole.
 
-    For the rescue rate: rescued and hinted pairs of each problem. Resamples without any denominator are left out.
+    For a rate whose numerator and denominator both differ from problem to problem. Resamples without any denominator are
+    left out.
 
     Args:
         numerator: ``Tensor[problems]``.
