@@ -7,7 +7,7 @@ from core_lightning.callbacks.metrics_csv import MetricsCsv
 from core_lightning.callbacks.rescue_progress_bar import RescueProgressBar
 from core_lightning.callbacks.rescue_rate import RescueRateCallback
 from core_lightning.callbacks.run_config import RunConfig
-from core_lightning.callbacks.run_folder import RunFolder, RunFolderError, check_run_folder
+from core_lightning.callbacks.run_folder import RunFolder, RunFolderError, check_run_folder, claim
 from core_lightning.callbacks.run_report import RunReport
 from core_lightning.callbacks.run_summary import RunSummary
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
@@ -32,4 +32,5 @@ __all__ = [
     "TrackerMedia",
     "TrackioLogger",
     "check_run_folder",
+    "claim",
 ]

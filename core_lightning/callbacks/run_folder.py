@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,12 @@ from core_lightning.callbacks.siblings import find_callback
 from core_lightning.callbacks.team_pass_at_k import TeamPassAtKCallback
 from core_lightning.callbacks.whole_files import replacing
 
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 LIBRARIES = ("core-lightning", "torch", "transformers", "peft", "lightning", "bitsandbytes", "torchmetrics", "datasets")
 PEER_FIELDS = ("model", "revision", "adapter", "quantization", "dtype")
 
@@ -24,22 +31,70 @@ class RunFolderError(ValueError):
     """The run folder cannot be used."""
 
 
-def check_run_folder(folder: str | Path, resuming: bool) -> None:
-    """Refuse to start a new run where another one has left its results.
+#: Folders this process writes a run into, each with the open directory that is locked for it.
+_CLAIMED: dict[Path, int] = {}
+
+
+def claim(folder: str | Path) -> None:
+    """Keep other processes from writing a run into this folder, until it is released or this process ends.
+
+    Args:
+        folder: ``trainer.default_root_dir``, made if it is not there.
+
+    Raises:
+        RunFolderError: Another process writes a run there.
+    """
+    if fcntl is None:
+        return
+    folder = Path(folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder in _CLAIMED:
+        return
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(place)
+        raise RunFolderError(
+            f"run folder {folder} is in use by a run of another process; wait for its end, or give another "
+            "--trainer.default_root_dir"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(place)
+        return
+    _CLAIMED[folder] = place
+
+
+def release(folder: str | Path) -> None:
+    """Let others use the folder."""
+    place = _CLAIMED.pop(Path(folder).resolve(), None)
+    if place is not None:
+        os.close(place)
+
+
+def check_run_folder(folder: str | Path, ckpt_path: str | Path | None = None) -> None:
+    """Refuse to start a run where another one has left its results.
 
     A run that was killed before its first step has left at most the evaluation before training: it starts over.
 
     Args:
         folder: ``trainer.default_root_dir``.
-        resuming: A checkpoint is given, so the run there goes on.
+        ckpt_path: The checkpoint that the run begins with. One of this folder goes on here; one of another run may begin in
+            an empty folder only.
 
     Raises:
         RunFolderError: With one line that says how to go on.
     """
     folder = Path(folder)
     left = (folder / "traces.jsonl").exists() or any(folder.glob("checkpoints/*.ckpt")) or _has_trained(folder)
-    if resuming or not left:
+    checkpoints = (folder / "checkpoints").resolve()
+    if not left or (ckpt_path is not None and Path(ckpt_path).resolve().parent == checkpoints):
         return
+    if ckpt_path is not None:
+        raise RunFolderError(
+            f"run folder {folder} already holds a run, and --ckpt_path {ckpt_path} is not one of its checkpoints; give "
+            f"another --trainer.default_root_dir, or, if it is of this run, put it into {folder / 'checkpoints'}"
+        )
     last = folder / "checkpoints" / "last.ckpt"
     resume = f"resume it with --ckpt_path {last}" if last.exists() else "remove it (it holds no checkpoint to resume)"
     raise RunFolderError(
@@ -66,7 +121,9 @@ class RunFolder(Callback):
             return
         folder = Path(trainer.default_root_dir)
         resuming = trainer.ckpt_path is not None
-        check_run_folder(folder, resuming or folder == self._own)
+        claim(folder)
+        if folder != self._own:
+            check_run_folder(folder, trainer.ckpt_path)
         self._own = folder
         path = folder / "manifest.json"
         if resuming and path.exists():
@@ -78,6 +135,14 @@ class RunFolder(Callback):
         with replacing(path) as fresh:
             text = json.dumps(run_manifest(trainer, pl_module), indent=1, default=str) + "\n"
             fresh.write_text(text, encoding="utf-8")
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        """Let others use the folder."""
+        release(trainer.default_root_dir)
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Let others use the folder."""
+        release(trainer.default_root_dir)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Wind the metrics of a resumed run back to its checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -12,7 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from core_lightning.callbacks.ranks import gather_rows
 from core_lightning.records import Group
-from core_lightning.report.evaluation import Evaluation, ProblemScore, evaluate, score_problem
+from core_lightning.report.evaluation import Evaluation, ProblemScore, evaluate, sampled_k, score_problem
 
 
 class TeamPassAtKCallback(Callback):
@@ -59,6 +60,7 @@ class TeamPassAtKCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Leave the evaluation before training out where a run goes on: Lightning repeats it after a finished one."""
+        check_k(self.history, self.k)
         if trainer.ckpt_path is not None and pl_module.batches_done > 0:
             self._sanity_steps, trainer.num_sanity_val_steps = trainer.num_sanity_val_steps, 0
 
@@ -144,6 +146,7 @@ class TeamPassAtKCallback(Callback):
         self._took = time.monotonic() - self._began
         step = pl_module.batches_done
         result = evaluate(scores, list(pl_module.peer_configs), self.k, step, stage)
+        result["sampling"] = sampling(pl_module)
         if self.closing:
             result["closing"] = True
         # Lightning repeats the evaluation at the end of a run that is resumed from there.
@@ -163,6 +166,33 @@ class TeamPassAtKCallback(Callback):
                 _write(trainer, flat | bounds | {"epoch": float(trainer.current_epoch)}, step)
         else:
             pl_module.log_dict(flat | bounds | {"step": float(step)}, batch_size=len(scores))
+
+
+def check_k(history: Sequence[Evaluation], k: int) -> None:
+    """Refuse a run whose earlier evaluations were made with another k: its tables compare the first with the last.
+
+    Raises:
+        ValueError: Names the setting and the mend.
+    """
+    before = next((sampled_k(e) for e in history if sampled_k(e) != k), None)
+    if before is not None:
+        raise ValueError(
+            f"pass_at_k.k is {k}, and the run that goes on was evaluated with {before}; set it back, and evaluate with "
+            "another one by validate"
+        )
+
+
+def sampling(pl_module: Any) -> dict[str, str]:
+    """What the traces of an evaluation hang on beside the adapters, as text by the names of the settings."""
+    settings: dict[str, Any] = {"eval_samples": pl_module.eval_samples}
+    for name, config in pl_module.peer_configs.items():
+        generation = getattr(config, "generation", None)
+        for field in ("temperature", "top_p", "max_new_tokens", "stop"):
+            settings[f"peers.{name}.generation.{field}"] = getattr(generation, field, None)
+    prompt = getattr(pl_module, "prompt", None)
+    for field in ("text", "chat", "system", "instruction", "shots"):
+        settings[f"prompt.{field}"] = getattr(prompt, field, None)
+    return {name: str(value) for name, value in settings.items()}
 
 
 def problems_to_evaluate(trainer: Trainer) -> int:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core_lightning.report.evaluation import Evaluation, Figure, as_json, difference, from_json
-from core_lightning.report.tables import Table, peer_names, percent, sampled_k, to_text, with_interval
-from core_lightning.training.resume import load_checkpoint
+from core_lightning.report.evaluation import Evaluation, Figure, as_json, difference, from_json, sampled_k
+from core_lightning.report.tables import Table, peer_names, percent, to_text, with_interval
+from core_lightning.training.resume import earlier_evaluations, load_checkpoint
 
 STAGES = ("val", "test")
 _TEAM = {
@@ -51,7 +51,9 @@ def compare(arguments: Sequence[str]) -> None:
 
 
 def latest(folder: Path, stage: str = "val") -> Evaluated:
-    """The evaluation that tells most about a run: of its last step, and of those the newest.
+    """The evaluation that tells most about a run: of its last step, and of those the training's own.
+
+    Where the training has none of that step, it is the newest of the run's evaluations.
 
     Args:
         folder: A run, or one of its evaluations.
@@ -67,26 +69,25 @@ def latest(folder: Path, stage: str = "val") -> Evaluated:
         if own["stage"] != stage:
             raise ValueError(f"{folder} is an evaluation of the {own['stage']} problems; add --stage {own['stage']}")
         return Evaluated(str(folder), own, _hash(folder, stage))
-    found: list[Evaluated] = []
+    trained: list[Evaluated] = []
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if checkpoint.is_file():
-        callbacks = load_checkpoint(checkpoint).get("callbacks", {})
-        for state in callbacks.values():
-            history = state.get("history", []) if isinstance(state, dict) else []
-            found += [Evaluated(str(folder), e, _hash(folder, stage)) for e in history if e["stage"] == stage]
+        history = earlier_evaluations(load_checkpoint(checkpoint))
+        trained = [Evaluated(str(folder), e, _hash(folder, stage)) for e in history if e["stage"] == stage]
     beside = [f.parent for f in (folder / "evaluations").glob("*/evaluation.json")]
-    for path in sorted(beside, key=lambda f: (f / "evaluation.json").stat().st_mtime):
-        own = _written(path)
-        if own["stage"] == stage:
-            found.append(Evaluated(str(folder), own, _hash(path, stage)))
+    newest = sorted(beside, key=lambda f: (f / "evaluation.json").stat().st_mtime, reverse=True)
+    written = ((path, _written(path)) for path in newest)
+    found = [
+        *trained[::-1],
+        *(Evaluated(str(path), e, _hash(path, stage)) for path, e in written if e["stage"] == stage),
+    ]
     if not found:
         command = "validate" if stage == "val" else "test"
         raise ValueError(
             f"{folder} holds no evaluation of its {stage} problems; make one: python -m core_lightning {command} "
             f"--run {folder}"
         )
-    last = max(e.evaluation["step"] for e in found)
-    return [e for e in found if e.evaluation["step"] == last][-1]
+    return max(found, key=lambda e: e.evaluation["step"])  # the first of those of one step
 
 
 def check_comparable(first: Evaluated, second: Evaluated) -> None:
@@ -112,6 +113,16 @@ def check_comparable(first: Evaluated, second: Evaluated) -> None:
             f"{first.name} has Pass@{sampled_k(one)} and {second.name} Pass@{sampled_k(other)}; evaluate both with the same "
             "pass_at_k.k"
         )
+
+
+def sampling_differences(first: Evaluation, second: Evaluation) -> list[str]:
+    """What two evaluations were sampled with, where it differs, of the settings that both have; long texts by name alone."""
+    one, other = first.get("sampling", {}), second.get("sampling", {})
+    return [
+        name if max(len(value), len(other[name])) > 30 else f"{name} {value} and {other[name]}"
+        for name, value in one.items()
+        if name in other and value != other[name]
+    ]
 
 
 def differences(first: Evaluation, second: Evaluation) -> dict[str, tuple[str, Figure, Figure, Figure]]:
@@ -150,6 +161,8 @@ def comparison_table(
     )
     if [*peer_names(first.evaluation)] != [*peer_names(second.evaluation)]:
         note += " The two teams have other peers; a team of more peers also draws more samples."
+    if apart_in := sampling_differences(first.evaluation, second.evaluation):
+        note += f" They were sampled with other settings: {'; '.join(apart_in)}."
     title = f"{len(first.evaluation['ids'])} {first.evaluation['stage']} problems, percent"
     return Table(title, ["", a, b, "difference"], rows, note, emphasized=apart)
 
@@ -173,6 +186,7 @@ def _as_data(
         "second": {"run": second.name, "step": second.evaluation["step"]},
         "stage": first.evaluation["stage"],
         "problems": len(first.evaluation["ids"]),
+        "other_settings": sampling_differences(first.evaluation, second.evaluation),
         "figures": {
             name: {"first": one["value"], "second": other["value"], "difference": change}
             for name, (_, one, other, change) in as_json(found).items()

@@ -40,8 +40,10 @@ from core_lightning.callbacks import (
     TraceLog,
     TrackerMedia,
     check_run_folder,
+    claim,
 )
 from core_lightning.callbacks.evaluation_folder import STAGES
+from core_lightning.callbacks.team_pass_at_k import check_k
 from core_lightning.cli.command_checks import check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
 from core_lightning.cli.config_checks import (
@@ -70,7 +72,7 @@ from core_lightning.module import CollaborativeReasoningModule, SoloReasoningMod
 from core_lightning.records import Problem
 from core_lightning.report.evaluation import figure_names
 from core_lightning.report.visible import visible
-from core_lightning.training.resume import check_data, check_resume, read_checkpoint
+from core_lightning.training.resume import check_data, check_resume, earlier_evaluations, read_checkpoint
 from core_lightning.training.strategies import DDP_NAMES, TeamStrategy
 from core_lightning.training.strategy_checks import check_strategy
 
@@ -142,7 +144,10 @@ class CoreCLI(LightningCLI):
         check_place(config.trainer.default_root_dir)
         check_trainer(config.trainer, fit=self.subcommand == "fit")
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
-            check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
+            folder = config.trainer.default_root_dir or os.getcwd()
+            if getattr(rank_zero_only, "rank", 0) == 0:
+                claim(folder)
+            check_run_folder(folder, config.get("ckpt_path"))
 
     def instantiate_classes(self) -> None:
         """Build everything; an error of whatever kind is one line here, since nothing has begun."""
@@ -165,6 +170,7 @@ class CoreCLI(LightningCLI):
         self._check_checkpoint(type(optimizer).__name__)
         if self.checkpoint is not None:
             check_data(self.checkpoint, self.datamodule, self.trainer.world_size)
+            check_k(earlier_evaluations(self.checkpoint), k)
         for line in without_effect(self.model):
             rank_zero_info(line)
         self._check_room("train", "val")
@@ -308,11 +314,12 @@ _FLAGS = {"ask": ("--rescue", "--texts"), "export": ("--merge", "--private")}
 def spelled_out(args: ArgsType) -> ArgsType:
     """Arguments with ``ask "..."``, ``--run FOLDER`` and the switches of ``export`` in their long form.
 
-    ``--run`` stands for the config and the last checkpoint of a run; ``export`` reads no checkpoint, and works on a
-    processor wherever the run was trained.
+    ``--run`` stands for the config, the last checkpoint and the folder of a run, which may have been copied or moved since
+    its config was written; ``export`` reads no checkpoint, and works on a processor wherever the run was trained.
 
     >>> spelled_out(["ask", "1 + 1 =", "--run", "runs/x"])  # doctest: +NORMALIZE_WHITESPACE
-    ['ask', '--config=runs/x/config.yaml', '--ckpt_path=runs/x/checkpoints/last.ckpt', '--question=1 + 1 =']
+    ['ask', '--config=runs/x/config.yaml', '--trainer.default_root_dir=runs/x',
+     '--ckpt_path=runs/x/checkpoints/last.ckpt', '--question=1 + 1 =']
     """
     given = list(sys.argv[1:] if args is None else args) if args is None or isinstance(args, list) else []
     if not given:
@@ -332,11 +339,12 @@ def spelled_out(args: ArgsType) -> ArgsType:
         i += 1
     if run is not None:
         folder = Path(run)
+        own = [f"--config={folder / 'config.yaml'}", f"--trainer.default_root_dir={folder}"]
         if given[0] == "export":
             anywhere = ("accelerator=cpu", "devices=1", "strategy=auto", "num_nodes=1")
-            rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--run={run}", *(f"--trainer.{s}" for s in anywhere)]
+            rest[1:1] = [*own, f"--run={run}", *(f"--trainer.{s}" for s in anywhere)]
             return rest
-        rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
+        rest[1:1] = [*own, f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
     return rest
 
 

@@ -8,7 +8,7 @@ an order of their own.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -171,8 +171,8 @@ class TrainLoader(ProblemLoader):
             "seed": self.seed,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Make the next pass over the same epoch begin where the saved one stood.
+    def check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that this loader cannot go on from.
 
         Raises:
             DataError: If the number of problems, or in mid-epoch of problems a step or the seed of the order, is another
@@ -195,6 +195,15 @@ class TrainLoader(ProblemLoader):
                 f"cannot resume in mid-epoch: a step had {state['stride']} problems over all processes when saved, now "
                 f"{self.stride}; keep data.batch_size times the number of processes as it was"
             )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the next pass over the same epoch begin where the saved one stood.
+
+        Raises:
+            DataError: As :meth:`check_state`.
+        """
+        self.check_state(state)
+        before = state.get("seed", self.seed)
         if before != self.seed:
             rank_zero_info(
                 f"resume: the order of the problems was {_told(before)} in the checkpoint and is now {_told(self.seed)}; "

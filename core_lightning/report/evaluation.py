@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -54,6 +55,8 @@ class Evaluation(TypedDict):
     """Scores by figure in the order of ``ids``, for paired differences."""
     labels: NotRequired[dict[str, list[str]]]
     """Source, subject, level, ... of every problem in the order of ``ids``, for tables by kind of problem."""
+    sampling: NotRequired[dict[str, str]]
+    """What the peers were sampled with, by the names of the settings, as text."""
     closing: NotRequired[bool]
     """Made at the end of a training that ended between two evaluations; a longer run does not have it."""
 
@@ -260,6 +263,11 @@ def _phi(failed: Tensor) -> Figure:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else math.nan
+
+
+def sampled_k(evaluation: Evaluation) -> int:
+    """The k that an evaluation was made with."""
+    return next(int(m[1]) for n in evaluation["values"] if (m := re.fullmatch(r"team_pass_at_(\d+)", n)))
 
 
 def as_json(value: Any) -> Any:

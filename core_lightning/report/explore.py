@@ -13,11 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core_lightning.report.evaluation import sampled_k
 from core_lightning.report.page import page_environment
 from core_lightning.report.phases import PHASES
 from core_lightning.report.plotting import LIGHT, RunData, peer_colors
 from core_lightning.report.style import STYLE
-from core_lightning.report.tables import sampled_k
 from core_lightning.report.visible import visible
 
 MISSING = "For a page with every trace and curve, to filter and to zoom: pip install 'core-lightning[report]'"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from core_lightning.report.evaluation import Evaluation
+from core_lightning.report.evaluation import Evaluation, sampled_k
 from core_lightning.report.phases import phase_seconds
 from core_lightning.report.plotting import (
     DARK,
@@ -26,7 +26,7 @@ from core_lightning.report.plotting import (
     style,
     window_of,
 )
-from core_lightning.report.tables import peer_names, percent, sampled_k
+from core_lightning.report.tables import peer_names, percent
 
 Drawn = tuple[str, str, str, Figure]
 """Name, title, caption and picture."""

@@ -8,11 +8,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from core_lightning.report.evaluation import sampled_k
 from core_lightning.report.figures import DPI, Panel
 from core_lightning.report.plotting import RunData
 from core_lightning.report.rescue import Rescue, RescueCounts, marked
 from core_lightning.report.style import STYLE
-from core_lightning.report.tables import Table, percent, sampled_k
+from core_lightning.report.tables import Table, percent
 from core_lightning.report.visible import visible
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from core_lightning.report.evaluation import Evaluation, Figure, difference, mean_figure
+from core_lightning.report.evaluation import Evaluation, Figure, difference, mean_figure, sampled_k
 from core_lightning.report.rescue import Rescue, RescueCounts
 from core_lightning.report.visible import visible
 
@@ -52,11 +51,6 @@ def with_interval(figure: Figure, sign: bool = False) -> str:
     if not math.isfinite(figure["low"]):
         return shown
     return f"{shown} [{percent(figure['low'], sign)}, {percent(figure['high'], sign)}]"
-
-
-def sampled_k(evaluation: Evaluation) -> int:
-    """The k that an evaluation was made with."""
-    return next(int(m[1]) for n in evaluation["values"] if (m := re.fullmatch(r"team_pass_at_(\d+)", n)))
 
 
 def peer_names(evaluation: Evaluation) -> list[str]:

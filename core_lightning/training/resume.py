@@ -120,6 +120,12 @@ def check_resume(checkpoint: Mapping[str, Any], peers: Mapping[str, PeerConfig],
         )
 
 
+def earlier_evaluations(checkpoint: Mapping[str, Any]) -> list[Any]:
+    """The evaluations that a checkpoint's run has behind it, in their order."""
+    states = checkpoint.get("callbacks", {}).values()
+    return [e for state in states if isinstance(state, dict) for e in state.get("history", [])]
+
+
 def check_data(checkpoint: Mapping[str, Any], data: Any, world_size: int = 1) -> None:
     """Refuse to go on with other problems than those a checkpoint was made with.
 
@@ -137,4 +143,4 @@ def check_data(checkpoint: Mapping[str, Any], data: Any, world_size: int = 1) ->
     loaders = checkpoint["loops"].get("fit_loop", {}).get("state_dict", {}).get("combined_loader") or []
     if world_size == 1:
         for state in loaders:
-            data.train_dataloader().load_state_dict(state)
+            data.train_dataloader().check_state(state)

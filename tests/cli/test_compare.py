@@ -75,10 +75,30 @@ def test_evaluations_beside_a_run_and_by_themselves(tmp_path: Path, capsys: pyte
     test = evaluated(tmp_path / "run/evaluations/test-step9-x", evaluation(0.5, step=9, stage="test"))
     main(["compare", run, later, "--json"])
     figures = json.loads(capsys.readouterr().out)["figures"].values()
-    assert {f["difference"]["value"] for f in figures} == {0.0}  # the folder stands for its newest evaluation
+    assert {f["difference"]["value"] for f in figures} == {0.0}  # the folder stands for its last step
     main(["compare", run, test, "--stage=test", "--json"])
     assert json.loads(capsys.readouterr().out)["stage"] == "test"
     assert "--stage test" in said(capsys, run, test)
+
+
+def test_a_run_stands_for_its_own_evaluation_whatever_else_was_tried_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [trained(tmp_path / name, evaluation(0.3)) for name in ("one", "two")]
+    evaluated(tmp_path / "one/evaluations/validate-step4-x", evaluation(0.7))
+    main(["compare", *runs, "--json"])
+    figures = json.loads(capsys.readouterr().out)["figures"].values()
+    assert {f["difference"]["value"] for f in figures} == {0.0}
+
+
+def test_what_was_sampled_otherwise_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = evaluation(0.3), evaluation(0.3)
+    long = "Question: {question}\nThink it over, step by step.\nAnswer:"
+    one["sampling"] = {"eval_samples": "4", "peers.a.generation.temperature": "1.0", "prompt.text": "{question}"}
+    two["sampling"] = {"eval_samples": "4", "peers.a.generation.temperature": "0.15", "prompt.text": long}
+    main(["compare", trained(tmp_path / "one", one), trained(tmp_path / "two", two)])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "sampled with other settings: peers.a.generation.temperature 1.0 and 0.15; prompt.text." in printed
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
