@@ -9,7 +9,7 @@ PIP := $(PY) -m pip -qq --disable-pip-version-check
 # Folder of a run; another one starts anew: make quickstart RUN=runs/second
 RUN ?= runs/$@
 
-.PHONY: quickstart nano test test-suite test-embedded test-gpu test-vllm lint docs env
+.PHONY: quickstart nano test test-suite test-embedded test-gpu test-vllm mutants lint docs env
 
 # A second time, a run that was stopped goes on, and a finished one says where it is.
 quickstart nano: env
@@ -51,6 +51,14 @@ $(VLLM_VENV)/.installed: pyproject.toml
 	$(VLLM_VENV)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec  # for CUDA, pictures and sound
 	$(VLLM_VENV)/bin/python -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct
 	touch $@
+
+# Which small faults no test notices, in an environment of its own: make mutants ROOM=rewards. Then: $(MUTANTS) results, and show NAME.
+ROOM ?= *
+MUTANTS = OMP_NUM_THREADS=1 $(PY) -m mutmut
+mutants: env
+	$(PIP) install "mutmut>=3.8,<4"
+	$(MUTANTS) run "core_lightning.$(ROOM).*"
+	$(MUTANTS) results
 
 lint: env
 	$(PY) -m ruff check .

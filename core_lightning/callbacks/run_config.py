@@ -28,8 +28,11 @@ class RunConfig(SaveConfigCallback):
         super().__init__(parser, config, save_to_log_dir=False, overwrite=True)
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Save into the run folder, before a model is loaded."""
-        if stage == "fit" and trainer.is_global_zero and leaves_files(trainer):
+        """Nothing yet: a command that is refused while its models load leaves no file."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Save into the run folder."""
+        if trainer.is_global_zero and leaves_files(trainer):
             self.write(Path(trainer.default_root_dir))
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -42,7 +45,7 @@ class RunConfig(SaveConfigCallback):
     on_predict_end = on_validation_end
 
     def save_config(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        """Nothing more: :meth:`setup` knows where to."""
+        """Nothing more: :meth:`on_fit_start` knows where to."""
 
     def write(self, folder: Path) -> None:
         """Write ``config.yaml`` whole or not at all."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,3 +190,18 @@ def test_nothing_is_lost_in_a_folder_that_holds_a_run(config: Config, refused: R
     line = refused("fit", f"--config={config()}")
     assert line.startswith(f"run folder {tmp_path}/run already holds a run; give another --trainer.default_root_dir")
     assert {f.name: f.read_text() for f in (tmp_path / "run").iterdir()} == {"traces.jsonl": "a trace\n"}
+
+
+def test_a_model_that_breaks_while_it_loads_leaves_no_file_in_the_run_folder(
+    config: Config, llama_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is left would be taken for a run."""
+    broken = tmp_path / "broken"
+    shutil.copytree(llama_folder, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={config()}", f"--model.peers.b.model={broken}"])
+    assert stop.value.code not in (0, None)
+    assert "error: " in capsys.readouterr().err
+    assert not list((tmp_path / "run").rglob("*"))
