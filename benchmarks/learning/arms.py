@@ -182,6 +182,7 @@ ARMS: Mapping[str, Arm] = {
     "default": _second("K 2, K' 1: the teacher's trace and the faithful rescue imitated"),
     "default_k3": _second("the same with K 3", k=3),
     "default_half": _second("the same at half the weight each", imitation_weight=0.8),
+    "default_shared": _second("the same, a problem's two traces with half the weight each", share_weight=True),
     "default_strong": _second("the same at twice the weight each", imitation_weight=3.2),
     "default_strict": _second("every token at least 0.5 under the hint", faithful=FaithfulSettings(0.5, True)),
     "default_loose": _second("every token at least 0.01 under the hint", faithful=FaithfulSettings(0.01, True)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from core_lightning.protocol.faithful import FaithfulSettings, likeliest
@@ -47,6 +47,10 @@ class CreditSettings:
     """Weight of an imitated trace of the teacher (with ``own_trace``, of the peer's own)."""
     rescue_imitation_weight: float | None = None
     """Weight of an imitated rescue; unset, ``imitation_weight``."""
+    share_weight: bool = False
+    """Where a peer imitates both the teacher's trace and its own rescue of a problem, each has half its weight. A problem
+    then counts as much as one of which a single trace is imitated. Off, it counts twice, though the two often say the
+    same."""
     faithful: FaithfulSettings = field(default_factory=FaithfulSettings)
     """Which correct rescues are imitated."""
     probability_floor: float = 0.0
@@ -149,14 +153,14 @@ def assign_credit(
     )
     examples = []
     for group in groups:
-        cold = group.of(peer, "cold")
+        cold, imitated = group.of(peer, "cold"), []
         for trace in group.of(peer):
             if (trace.round == "cold" or trace.hint is None or mode in POLICY_RESCUE_MODES) and not trace.masked:
                 examples.append(_policy(trace, settings))
         rescue = likeliest(group.rescues(peer, faithful=True)) if mode in RESCUE_MODES - {"hinted"} else None
         if rescue is not None:
             sampled = rescue.sampled_logprobs
-            examples.append(_imitate(cold[0].prompt_ids, rescue.token_ids, rescue_weight, sampled))
+            imitated.append(_imitate(cold[0].prompt_ids, rescue.token_ids, rescue_weight, sampled))
         if (
             mode in TEACHER_MODES
             and group.failed_cold(peer)
@@ -165,10 +169,13 @@ def assign_credit(
             for teacher in group.teachers.get(peer, [])[:1]:
                 ids = encode_completion(own_words(teacher.text, cold[0].prompt_ids))
                 if ids:
-                    examples.append(_imitate(cold[0].prompt_ids, ids, settings.imitation_weight))
+                    imitated.append(_imitate(cold[0].prompt_ids, ids, settings.imitation_weight))
         if mode == "own_trace":
             for own in sorted((t for t in cold if t.correct), key=known_reward, reverse=True)[:1]:
-                examples.append(_imitate(own.prompt_ids, own.token_ids, settings.imitation_weight))
+                imitated.append(_imitate(own.prompt_ids, own.token_ids, settings.imitation_weight))
+        if settings.share_weight:
+            imitated = [replace(example, weight=example.weight / len(imitated)) for example in imitated]
+        examples += imitated
     return examples
 
 

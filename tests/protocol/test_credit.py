@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_lightning.protocol.credit import CreditSettings, Example, RunningRate, assign_credit
+from core_lightning.protocol.credit import CreditMode, CreditSettings, Example, RunningRate, assign_credit
 from core_lightning.records import Group, Hint, Trace
 from scripted import problem
 
@@ -184,6 +184,18 @@ def test_rescue_and_teacher_have_weights_of_their_own() -> None:
     settings = CreditSettings(imitation_weight=2.0, rescue_imitation_weight=0.5)
     examples = assign_credit([situation("rescued")], "a", settings, lambda text: FOREIGN)
     assert [(e.token_ids, e.weight) for e in examples if e.imitate] == [([12, 2], 0.5), (FOREIGN, 2.0)]
+
+
+@pytest.mark.parametrize("mode", ["teacher_and_rescue", "rescue_or_teacher", "cold", "peer_trace"])
+@pytest.mark.parametrize("kind", ["rescued", "taught"])
+def test_a_problem_counts_once_however_many_of_its_traces_are_imitated(mode: CreditMode, kind: str) -> None:
+    group = situation("rescued")
+    if kind == "taught":  # no rescue of it was right
+        group.traces = [t for t in group if t.round == "cold"]
+    settings = CreditSettings(mode, imitation_weight=2.0, share_weight=True)
+    weights = [e.weight for e in assign_credit([group], "a", settings, lambda text: FOREIGN) if e.imitate]
+    assert sum(weights) == (2.0 if weights else 0.0)
+    assert len(weights) == {"teacher_and_rescue": 2}.get(mode, 1) - (kind == "taught" and mode in ("teacher_and_rescue", "cold"))
 
 
 def test_a_policy_example_is_scored_at_the_temperature_it_was_sampled_at() -> None:
