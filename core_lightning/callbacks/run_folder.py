@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -47,9 +49,11 @@ def claim(folder: str | Path) -> None:
     if fcntl is None:
         return
     folder = Path(folder).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
     if folder in _CLAIMED:
         return
+    if not folder.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        atexit.register(_remove_if_empty, folder)  # a command that is refused leaves none behind
     place = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,6 +67,11 @@ def claim(folder: str | Path) -> None:
         os.close(place)
         return
     _CLAIMED[folder] = place
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def release(folder: str | Path) -> None:
