@@ -42,7 +42,7 @@ def _rescued(**options: object) -> RoundSettings:
 
 
 def _credit(mode: str, **options: object) -> CreditSettings:
-    first = {"mode": mode, "weight": 0.8, "imitation_weight": 0.8, "faithful": ANY}
+    first = {"mode": mode, "weight": 0.8, "imitation_weight": 0.8, "share_weight": False, "faithful": ANY}
     return CreditSettings(**{**first, **options})  # type: ignore[arg-type]
 
 
@@ -73,7 +73,8 @@ def _second(about: str, k: int = 2, k_rescue: int = 1, mode: str = "teacher_and_
     """An arm of the second experiment: teachers chosen as teachers, one imitated rescue a problem, correctness alone."""
     rounds = {name: options.pop(name) for name in ("teacher", "rescue_temperature") if name in options}
     coverage = options.pop("coverage", 0.0)
-    credit = {"imitation_weight": 1.6, "weight": 0.8, "faithful": FaithfulSettings(0.1, True), **options}
+    first = {"imitation_weight": 1.6, "weight": 0.8, "share_weight": False, "faithful": FaithfulSettings(0.1, True)}
+    credit = {**first, **options}
     quality = {"teacher": "quality", "teacher_ties": "likelihood", "teacher_equations": True}
     return Arm(
         about,
@@ -179,6 +180,7 @@ ARMS: Mapping[str, Arm] = {
     ),
     # The second experiment: rescues that are imitated only if they are faithful.
     "solo_k2": Arm("each peer alone, GRPO with K 2", rounds=_cold_only(2), rewards={}, solo=True),
+    # The default until a problem's two imitated traces shared its weight, and the one since.
     "default": _second("K 2, K' 1: the teacher's trace and the faithful rescue imitated"),
     "default_k3": _second("the same with K 3", k=3),
     "default_half": _second("the same at half the weight each", imitation_weight=0.8),

@@ -34,7 +34,7 @@ class CreditSettings:
     prompt, the one the peer will be tested with. Of several correct rescues of a problem the likeliest faithful one is
     imitated.
 
-    ``teacher_and_rescue``: the teacher's trace and the peer's own faithful rescue are both imitated.
+    ``teacher_and_rescue``: the teacher's trace and the peer's own faithful rescue are both imitated (``share_weight``).
     ``rescue_or_teacher``: the faithful rescue, or the teacher's trace where there is none.
     ``peer_trace``: the teacher's trace. Needs no rescue round, which saves its completions.
     ``cold``: the faithful rescue. ``both``: the same, and the policy gradient under the prompt with the hint.
@@ -47,10 +47,10 @@ class CreditSettings:
     """Weight of an imitated trace of the teacher (with ``own_trace``, of the peer's own)."""
     rescue_imitation_weight: float | None = None
     """Weight of an imitated rescue; unset, ``imitation_weight``."""
-    share_weight: bool = False
+    share_weight: bool = True
     """Where a peer imitates both the teacher's trace and its own rescue of a problem, each has half its weight. A problem
-    then counts as much as one of which a single trace is imitated. Off, it counts twice, though the two often say the
-    same."""
+    then counts as much as one of which a single trace is imitated. Off, it counts twice, though the two nearly always say
+    the same."""
     faithful: FaithfulSettings = field(default_factory=FaithfulSettings)
     """Which correct rescues are imitated."""
     probability_floor: float = 0.0
