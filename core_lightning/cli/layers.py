@@ -62,7 +62,9 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     if not (layers or folded or named) or any(layer is None for layer in layers):
         return list(arguments)
     config: Any = {}
+    added: set[str] = set()
     for layer in layers:
+        added |= _terms(config)
         config = merge(config, layer, (), accepted)
     check_values(config)
     for keys, value, _ in switches:
@@ -71,7 +73,9 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
         if keys[:3] == _PEERS:
             config = _put(config, _nested(keys, value))
         else:
+            added |= _terms(config)
             config = merge(config, _nested(_reward_keys(keys), value), (), accepted)
+    _leave_out_removed(config, added)
     _complete_rewards(config)
     for keys, value, _ in switches:
         if keys[:3] != _REWARDS and keys != _LOGGER and isinstance(value, str):
@@ -218,6 +222,21 @@ def _reward_keys(keys: Keys) -> Keys:
     if len(keys) > 5 and keys[4] in ("term", "weight") and keys[5] not in ("init_args", "class_path"):
         return (*keys[:5], "init_args", *keys[5:])
     return keys
+
+
+def _terms(config: Any) -> set[str]:
+    """Names of the reward terms that a config holds, removed ones aside."""
+    rewards = _at(config, _REWARDS)
+    return {name for name, term in rewards.items() if term is not None} if isinstance(rewards, Mapping) else set()
+
+
+def _leave_out_removed(config: dict[str, Any], added: set[str]) -> None:
+    """Leave a term out that one layer added and a later one removed; null for any other name stays, to be refused."""
+    rewards = _at(config, _REWARDS)
+    if isinstance(rewards, dict):
+        for name in added - set(default_terms()):
+            if name in rewards and rewards[name] is None:
+                del rewards[name]
 
 
 def _complete_rewards(config: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ Refused = Callable[..., str]
             "--model.peers.a.model=Qwen/Qwen2.5-3B",
             "model 'Qwen/Qwen2.5-3B': the hub cannot be reached; check the network",
         ),
+        ("--model.rewards.diversty=null", "model.rewards.diversty is null, and there is no such term to remove; did you mean div"),
         ("--model=Nobody", "model: there is no class 'Nobody'; choose among CollaborativeReasoningModule, Solo"),
         ("--model.objective=GRPQ", "model.objective: there is no class 'GRPQ'; did you mean GRPO?"),
         ("--data=Nothing", "data: there is no class 'Nothing'; choose among AIME, GPQA, GSM8K, JsonLines, MATH, "),
