@@ -20,7 +20,8 @@ from core_lightning.training.settings import AdvantageSettings
 
 def said(**settings: Any) -> list[str]:
     peers = {name: PeerConfig(f"nano/{name}") for name in "ab"}
-    settings = {"rounds": RoundSettings(k_rescue=1), "credit": CreditSettings("hinted")} | settings
+    by = AdvantageSettings("peer")  # with a baseline per round a single rescue has nothing to be compared with
+    settings = {"rounds": RoundSettings(k_rescue=1), "credit": CreditSettings("hinted"), "advantage": by} | settings
     module = CollaborativeReasoningModule(peers, **settings)
     return [line.partition(" has no effect: ")[0] for line in without_effect(module)]
 
@@ -35,7 +36,7 @@ def said(**settings: Any) -> list[str]:
         ({"rounds": RoundSettings(k_rescue=1, hint_fraction=0.2, hint_form="first_fraction")}, []),
         ({"credit": CreditSettings("hinted", adaptive_below=0.9)}, ["credit.adaptive_below"]),
         ({"credit": CreditSettings("hinted", imitation_weight=0.9)}, ["credit.imitation_weight"]),
-        ({"objective": DrGRPO(), "advantage": AdvantageSettings(std_floor=0.5)}, ["advantage.std_floor"]),
+        ({"objective": DrGRPO(), "advantage": AdvantageSettings("peer", std_floor=0.5)}, ["advantage.std_floor"]),
         ({"objective": GRPO(clip_low=0.1)}, ["objective.clip_low"]),
         ({"objective": GRPO(clip_low=0.1), "updates_per_batch": 2}, []),
         ({"objective": SAPO(temperature_rescue=0.7)}, ["objective.temperature_rescue"]),
