@@ -140,7 +140,7 @@ class CoreCLI(LightningCLI):
         check_values(config)
         check_peers(config.get("model.init_args.peers") or {})
         check_place(config.trainer.default_root_dir)
-        check_trainer(config.trainer, fit=self.subcommand == "fit")
+        check_trainer(config.trainer, fit=self.subcommand == "fit", command=self.subcommand)
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             check_run_folder(config.trainer.default_root_dir or os.getcwd(), resuming=bool(config.get("ckpt_path")))
 
