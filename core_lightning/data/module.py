@@ -67,7 +67,8 @@ class RescueDataModule(LightningDataModule):
         test_fraction: Share of the training problems that is held out for the test, if the source has no such split.
         shuffle: Put the training problems in a new order every epoch.
         predict_path: A file of questions for ``predict``, with or without gold answers: ``.txt`` with one in a line, or
-            ``.jsonl``, ``.csv``, ``.parquet`` with a column ``question``. Unset, the test problems.
+            ``.jsonl``, ``.csv``, ``.parquet`` with a column ``question``, and ``choices`` where it has options. Unset, the
+            test problems.
     """
 
     def __init__(
@@ -205,10 +206,18 @@ class RescueDataModule(LightningDataModule):
             DataError: There is nothing to ask.
         """
         if self.predict_path is not None:
-            return read_questions(Path(self.predict_path))
+            return self.read_questions(Path(self.predict_path))
         if not self.splits["test"]:
             raise DataError(f"{self.source} has no test problems to predict; give questions with --data.predict_path")
         return self.splits["test"]
+
+    def read_questions(self, file: Path) -> list[Problem]:
+        """The questions of a file for ``predict``.
+
+        Raises:
+            DataError: One line with the file, the row and the mend.
+        """
+        return read_questions(file)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Problems are text and stay where they are; Lightning would try to rebuild the frozen records."""
