@@ -22,7 +22,7 @@ from core_lightning.data.errors import DataError
 from core_lightning.data.files import is_blank
 from core_lightning.data.loader import ProblemLoader, TrainLoader
 from core_lightning.data.questions import read_questions
-from core_lightning.data.splits import SPLITS, Split, assign_splits, near_duplicates, take
+from core_lightning.data.splits import SPLITS, Split, assign_splits, disagreements, near_duplicates, take
 from core_lightning.records import Problem
 
 _UNWRITABLE = re.compile("[\ud800-\udfff]")  # lone surrogates, which no tokenizer and no file takes
@@ -118,6 +118,13 @@ class RescueDataModule(LightningDataModule):
     def _assigned(self) -> tuple[dict[Split, list[Problem]], int]:
         problems = self.load()
         self._check(p for split in problems.values() for p in split)
+        if apart := disagreements(problems):
+            first, other = apart[0]
+            rank_zero_info(
+                f"{self.source}: repeated questions with another answer than before: {len(apart)}, as {other.id!r} "
+                f"({other.answer[:40]}) and {first.id!r} ({first.answer[:40]}); training keeps the first, or none where the "
+                "question is held out, so correct the data where that is wrong"
+            )
         splits, dropped = assign_splits(problems, self.seed, self.val_fraction, self.test_fraction)
         if not splits["train"]:
             raise DataError(
