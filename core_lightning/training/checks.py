@@ -69,11 +69,29 @@ def check_together(
     Raises:
         ValueError: Names the settings and the mend.
     """
+    check_rewards(terms)
     check_credit(credit, rounds, len(peers))
     check_compared(credit, rounds, advantage, len(peers))
     say_what_is_inert(terms, rounds, advantage, credit, len(peers))
     check_off_policy(peers, objective)
     check_lag(peers, rollout, objective)
+
+
+def check_rewards(terms: Mapping[str, WeightedTerm]) -> None:
+    """Refuse rewards that leave nothing to learn from: no term, or only such as shade what another one rewards.
+
+    Raises:
+        ValueError: Names the terms and the mend.
+    """
+    counted = [name for name, term in terms.items() if term.weight != 0]
+    if all(terms[name].term.shaping for name in counted):
+        what = (
+            f"only {', '.join(counted)}, which shades what another term rewards" if counted else "no term that counts"
+        )
+        raise ValueError(
+            f"model.rewards has {what}, so there is nothing to learn from; keep correctness with a weight above 0, or add a "
+            "term of your own"
+        )
 
 
 def check_credit(credit: CreditSettings, rounds: RoundSettings, peers: int) -> None:
