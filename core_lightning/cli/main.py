@@ -53,7 +53,7 @@ from core_lightning.cli.config_checks import (
     several_processes,
     trial_optimizer,
 )
-from core_lightning.cli.endings import ending
+from core_lightning.cli.endings import ending, until_nobody_reads
 from core_lightning.cli.error_lines import accepted_settings
 from core_lightning.cli.help_texts import parser_texts
 from core_lightning.cli.layers import one_config
@@ -340,6 +340,7 @@ def spelled_out(args: ArgsType) -> ArgsType:
     return rest
 
 
+@until_nobody_reads()
 def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2, a run that has to stop with 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
