@@ -308,8 +308,11 @@ _FLAGS = {"ask": ("--rescue", "--texts"), "export": ("--merge", "--private")}
 def spelled_out(args: ArgsType) -> ArgsType:
     """Arguments with ``ask "..."``, ``--run FOLDER`` and the switches of ``export`` in their long form.
 
-    ``--run`` stands for the config and the last checkpoint of a run; ``export`` reads no checkpoint, and works on a
-    processor wherever the run was trained.
+    ``--run`` stands for the config and the last checkpoint of a run; ``preview`` and ``export`` read no checkpoint, and
+    ``export`` works on a processor wherever the run was trained.
+
+    Raises:
+        ValueError: ``--run`` stands without a folder.
 
     >>> spelled_out(["ask", "1 + 1 =", "--run", "runs/x"])  # doctest: +NORMALIZE_WHITESPACE
     ['ask', '--config=runs/x/config.yaml', '--ckpt_path=runs/x/checkpoints/last.ckpt', '--question=1 + 1 =']
@@ -319,7 +322,9 @@ def spelled_out(args: ArgsType) -> ArgsType:
         return args
     rest, run, i = [], None, 0
     while i < len(given):
-        if given[i] == "--run" and i + 1 < len(given):
+        if given[i] == "--run":
+            if i + 1 == len(given) or given[i + 1].startswith("--"):
+                raise ValueError(f"--run names no run; give the folder of one, as {given[0]} --run runs/first")
             run, i = given[i + 1], i + 1
         elif given[i].startswith("--run="):
             run = given[i].removeprefix("--run=")
@@ -336,7 +341,8 @@ def spelled_out(args: ArgsType) -> ArgsType:
             anywhere = ("accelerator=cpu", "devices=1", "strategy=auto", "num_nodes=1")
             rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--run={run}", *(f"--trainer.{s}" for s in anywhere)]
             return rest
-        rest[1:1] = [f"--config={folder / 'config.yaml'}", f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
+        loaded = [] if given[0] == "preview" else [f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
+        rest[1:1] = [f"--config={folder / 'config.yaml'}", *loaded]
     return rest
 
 

@@ -54,7 +54,8 @@ class Table(RescueDataModule):
         self.paths = {split: Path(file) for split, file in named.items() if file is not None}
         for file in self.paths.values():
             if not file.is_file():
-                raise DataError(f"{file} is not there; correct data.path, data.val_path or data.test_path")
+                there = "is a folder, not a file" if file.is_dir() else "is not there"
+                raise DataError(f"{file} {there}; correct data.path, data.val_path or data.test_path")
         known = (*_FIELDS, "choices")
         if unknown := set(columns or ()) - set(known):
             raise DataError(

@@ -120,6 +120,7 @@ def test_limits_cap_and_a_finished_run_says_so(
     kept = {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()}
     line = refused("fit", f"--run={tmp_path}/run")
     assert line == "the run is complete at step 2; raise trainer.max_steps, which is 2, to go on"
+    main(["preview", f"--run={tmp_path}/run", "--problems=1"])
     assert {f: f.read_bytes() for f in (tmp_path / "run").rglob("*") if f.is_file()} == kept
 
 
