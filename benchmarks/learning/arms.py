@@ -198,7 +198,8 @@ ARMS: Mapping[str, Arm] = {
     ),
     "default_floor": _second("the default with a probability floor of 0.1", probability_floor=0.1),
     "rescue_or_teacher": _second("the teacher's trace only where no faithful rescue is left", mode="rescue_or_teacher"),
-    "hinted_credit": _second("policy gradient under the hinted prompt", mode="hinted"),
+    # With a baseline per round a single rescue has nothing to be compared with.
+    "hinted_credit": _second("policy gradient under the hinted prompt, K' 2", k_rescue=2, mode="hinted"),
     "cool_rescue": _second("the default, rescues sampled at temperature 0.5", rescue_temperature=0.5),
     "teacher_by_reward": _second("the default, the teacher by total reward", teacher="total_reward"),
     "coverage": _second("the default, problems weighed by whether the others fail (0.5)", coverage=0.5),

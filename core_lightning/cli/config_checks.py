@@ -22,6 +22,14 @@ from core_lightning.training.strategy_checks import check_named_strategy
 _LEAST_FREE = 16_000_000
 #: Set by launchers (torchrun, Slurm, MPI, Kubeflow) and by hand, on every node of several.
 _RENDEZVOUS = ("MASTER_ADDR", "SLURM_JOB_ID", "OMPI_COMM_WORLD_RANK", "LSB_JOBID", "PMI_RANK")
+#: How many batches of what a command does.
+_LIMITS = {
+    "fit": "limit_train_batches",
+    "validate": "limit_val_batches",
+    "test": "limit_test_batches",
+    "predict": "limit_predict_batches",
+    "ask": "limit_predict_batches",
+}
 _HALF = re.compile("[\ud800-\udfff]")
 #: First parts of the names of logged metrics that come from training.
 _TRAINING = ("train", "reward", "rescue", "time")
@@ -91,20 +99,31 @@ def _made(settings: Any, values: Any) -> Any:
     return settings(**{key: _made(kinds[key], v) if is_dataclass(kinds[key]) else v for key, v in given.items()})
 
 
-def check_trainer(trainer: Any, fit: bool = True) -> None:
+def check_trainer(trainer: Any, fit: bool = True, command: str | None = None) -> None:
     """Refuse trainer settings that cannot work.
 
     Args:
         trainer: The trainer's part of the config.
         fit: Whether the command trains.
+        command: Its name, for the limit that would leave it nothing to do.
 
     Raises:
         ValueError: Names the setting and the mend.
     """
     _check_devices(trainer)
+    _check_limit(trainer, command)
     if fit:
         _check_optimization(trainer)
         _check_intervals(trainer)
+
+
+def _check_limit(trainer: Any, command: str | None) -> None:
+    """Lightning would load every model, do nothing, and say nothing."""
+    limit = _LIMITS.get(command or "")
+    if limit is not None and not trainer.fast_dev_run and getattr(trainer, limit) == 0:
+        raise ValueError(
+            f"trainer.{limit} is 0, which leaves {command} nothing to do; give --trainer.{limit} 1.0 for all batches"
+        )
 
 
 def _check_optimization(trainer: Any) -> None:

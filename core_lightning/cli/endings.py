@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import select
+import sys
 from argparse import ArgumentError
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -15,6 +20,37 @@ from core_lightning.training.ranks import MeetingError, is_lost_rank, is_taken, 
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 """Errors of the system that say that nothing more can be written."""
+_UNREAD = 128 + 13  # SIGPIPE
+
+
+@contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """End without a word where the reader of what is printed has gone, as ``head`` does when it has enough.
+
+    The exit code is that of a program that the system ends for it. Any other broken pipe is a fault, and is raised.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # here, not when the interpreter ends
+    except BrokenPipeError:
+        closed = [fd for fd in (1, 2) if _is_unread(fd)]
+        if not closed:
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for fd in closed:
+            os.dup2(nowhere, fd)  # what is left in buffers
+        raise SystemExit(_UNREAD) from None
+
+
+def _is_unread(fd: int) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return True
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def ending(error: Exception) -> tuple[str, int] | None:

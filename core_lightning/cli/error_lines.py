@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 #: Lines about the attempts of a union of types, and echoes of whole configs.
 _NOISE = re.compile(
@@ -17,6 +18,11 @@ _KEY = re.compile(r'(?:- )?Parser key "(?P<key>.+)":(?P<message>.*)')
 _SETTING = re.compile(r"Option '(?P<name>.+)' is not accepted")
 _IN_GROUP = re.compile(r"(?:Group '(?P<group>.+)'|Subcommand '.+') does not accept option '(?P<name>.+)'")
 _CLASS = re.compile(r"Expected a path but (?P<name>\S+) either not accessible or invalid")
+_IMPORT = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
+_CALLABLE = re.compile(r"Type typing\.Callable\[.*\] expects a function or a callable class: (?P<reason>.*)")
+_GOT = re.compile(r"\. Got value: Namespace\(class_path='(?P<path>[\w.]+)'.*")
+_BARE_TYPE = re.compile(r"Expected an? (?P<type><class '(?:[\w.]+)'>)")
+_VALUE = re.compile(r"Given value: (?P<value>.{1,60}?)(\. Got value: .*)?$", re.MULTILINE)
 _TYPE = re.compile(r"Expected an? (?P<type>.+)\. Got value: (?P<value>.*)")
 _IN_YAML = re.compile(r'in "<unicode string>",?')
 
@@ -35,25 +41,36 @@ def one_line(error: BaseException) -> str:
     keys, messages = [], []
     for raw in text.splitlines():
         line = raw.strip()
+        if made := _CALLABLE.fullmatch(line):
+            line = made["reason"]
         if key := _KEY.fullmatch(line):
             keys.append(key["key"])
             line = key["message"].strip()
         if line and not _NOISE.match(line):
             messages.append(line.removeprefix("- "))
-    message = _plain(messages[0], text) if messages else type(error).__name__
+    message = _plain(messages[0], text, keys[-1] if keys else "") if messages else type(error).__name__
     return f"{'.'.join(keys)}: {message}" if keys else message
 
 
-def _plain(message: str, report: str) -> str:
-    """A parser's message in a user's words, with what could stand there instead."""
+def _plain(message: str, report: str, key: str) -> str:
+    """A parser's message about a setting in a user's words, with what could stand there instead."""
+    before, _, after = report.partition(message)
+    named = re.findall(r"class_path '([\w.]+)'", before)
+    if made := _GOT.search(message):  # settings of what a callable makes, of an optimizer say
+        message, named = message[: made.start()], [made["path"]]
     if found := _SETTING.fullmatch(message):
-        known = _settings(re.findall(r"class_path '([\w.]+)'", report.partition(message)[0]))
+        known = _settings(named)
         return f"there is no setting {found['name']!r}{_instead(found['name'], known)}"
     if found := _IN_GROUP.fullmatch(message):
         return f"there is no setting '{'.'.join(filter(None, found.groups()))}'; --help lists them"
-    if found := _CLASS.fullmatch(message):
-        known = _subclasses(re.findall(r"Subtypes: \[<class '([\w.]+)'", report.partition(message)[2]))
+    if found := _CLASS.fullmatch(message) or _IMPORT.fullmatch(message):
+        kinds = re.findall(r"Subtypes: \[<class '([\w.]+)'", after)
+        if kinds and "." not in kinds[0]:
+            return f"expected {kinds[0]}, got {found['name']}"
+        known = _subclasses(_asked(named, key) or [_imported(kind) for kind in kinds[:1]])
         return f"there is no class {found['name']!r}{_instead(found['name'], known)}"
+    if (found := _BARE_TYPE.fullmatch(message)) and (value := _VALUE.search(after)):
+        message = f"Expected a {found['type']}. Got value: {value['value']}"
     if found := _TYPE.fullmatch(message):
         wanted = re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", found["type"])
         wanted = re.sub(r"(?:typing\.)?Literal\[(.*?)\]", lambda m: f"one of {m[1]}".replace("'", ""), wanted)
@@ -62,9 +79,10 @@ def _plain(message: str, report: str) -> str:
 
 
 def _instead(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, 1)
+    folded = {other.casefold(): other for other in reversed(known)}
+    close = get_close_matches(name, known, 1) or get_close_matches(name.casefold(), folded, 1)
     if close:
-        return f"; did you mean {close[0]}?"
+        return f"; did you mean {folded.get(close[0].casefold(), close[0])}?"
     return f"; choose among {', '.join(known)}" if known else ""
 
 
@@ -99,14 +117,26 @@ def _settings(classes: list[str]) -> list[str]:
     return sorted(set(named) - {"self"})
 
 
-def _subclasses(classes: list[str]) -> list[str]:
+def _asked(classes: list[str], key: str) -> list[type]:
+    """The class that a setting of the innermost class asks for."""
+    if not classes:
+        return []
+    made: Any = _imported(classes[-1])
+    try:
+        hint = get_type_hints(made if is_dataclass(made) else made.__init__).get(key)
+    except Exception:  # whatever a class of a user's own has for hints
+        return []
+    return [kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and kind is not type(None)][:1]
+
+
+def _subclasses(classes: list[type]) -> list[str]:
     """Names that could stand where the first class is asked for.
 
     Of this package and of the class's own; a class of the user's is known by its full path, and offered to nobody else.
     """
     if not classes:
         return []
-    asked = _imported(classes[0])
+    asked = classes[0]
     packages = {__package__.partition(".")[0], asked.__module__.partition(".")[0]}
     offered = (
         c for c in _family(asked) if c.__module__.partition(".")[0] in packages and not c.__name__.startswith("_")

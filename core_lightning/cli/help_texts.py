@@ -25,7 +25,7 @@ COMMANDS = {
         "Write every peer's answers to the test problems, or to the questions of a file, one JSON line each.",
     ),
     "preview": (
-        "--config FILE [--problems N]",
+        "--config FILE | --run RUN [--problems N]",
         "Show rendered prompts of some training problems with their token counts; no model is loaded.",
     ),
     "ask": (

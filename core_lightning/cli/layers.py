@@ -11,15 +11,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
+from yaml import YAMLError
 
 from core_lightning.cli.command_checks import load_yaml_once
 from core_lightning.cli.config_checks import check_values
 from core_lightning.cli.logger_names import logger_config
-from core_lightning.rewards import default_terms
+from core_lightning.rewards import default_terms, published_terms
 
 Keys = tuple[str, ...]
 
@@ -58,11 +60,15 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
     folds = [_is_folded(keys, value) for keys, value, _ in switches]
     folded = [(keys, value) for (keys, value, _), fold in zip(switches, folds, strict=True) if fold and keys != _LOGGER]
     layers = [_load(file) for file in files]
+    for file, layer in zip(files, layers, strict=True):
+        _check_places(file, layer or {})
     named = any(keys == _LOGGER for keys, *_ in switches)
     if not (layers or folded or named) or any(layer is None for layer in layers):
         return list(arguments)
     config: Any = {}
+    added: set[str] = set()
     for layer in layers:
+        added |= _terms(config)
         config = merge(config, layer, (), accepted)
     check_values(config)
     for keys, value, _ in switches:
@@ -71,8 +77,11 @@ def one_config(arguments: Sequence[str], folder: Path, accepted: Callable[[str, 
         if keys[:3] == _PEERS:
             config = _put(config, _nested(keys, value))
         else:
+            added |= _terms(config)
             config = merge(config, _nested(_reward_keys(keys), value), (), accepted)
+    _leave_out_removed(config, added)
     _complete_rewards(config)
+    _check_whole(config, switches)
     for keys, value, _ in switches:
         if keys[:3] != _REWARDS and keys != _LOGGER and isinstance(value, str):
             _switch(config, keys, value, {k for k, _, _ in switches})
@@ -179,7 +188,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def _load(file: str) -> dict[str, Any] | None:
     try:
         content = load_yaml_once(Path(file).read_text(encoding="utf-8"))
-    except Exception:  # of the system and of YAML; the parser says what is wrong
+    except YAMLError as error:  # the parser would say the same, but not of which file
+        raise LayerError(f"Problems parsing config: {error} (in {file})") from error
+    except Exception:  # of the system; the parser says what is wrong
         return None
     return content if isinstance(content, dict) else None
 
@@ -218,6 +229,50 @@ def _reward_keys(keys: Keys) -> Keys:
     if len(keys) > 5 and keys[4] in ("term", "weight") and keys[5] not in ("init_args", "class_path"):
         return (*keys[:5], "init_args", *keys[5:])
     return keys
+
+
+def _terms(config: Any) -> set[str]:
+    """Names of the reward terms that a config holds, removed ones aside."""
+    rewards = _at(config, _REWARDS)
+    return {name for name, term in rewards.items() if term is not None} if isinstance(rewards, Mapping) else set()
+
+
+def _check_places(file: str, layer: Mapping[str, Any]) -> None:
+    """Refuse settings of the module or of the data that stand beside ``init_args``."""
+    for part in ("model", "data"):
+        node = layer.get(part)
+        beside = set(node) - {"class_path", "init_args", "dict_kwargs"} if isinstance(node, Mapping) else set()
+        if beside:
+            name = sorted(map(str, beside))[0]
+            raise LayerError(f"{part}.{name} in {file} stands in the wrong place; put it under {part}.init_args")
+
+
+def _check_whole(config: Any, switches: Sequence[tuple[Keys, Any, tuple[int, ...]]]) -> None:
+    """Refuse a peer without a model and a reward term without its class: most often the name is misspelt."""
+    given: Any = {}
+    for keys, value, _ in switches:
+        if keys[:3] == _PEERS:
+            given = _put(given, _nested(keys, value))
+    for at, needed in ((_PEERS, "model"), (_REWARDS, "term")):
+        parts = _put(_at(config, at) or {}, _at(given, at) or {})
+        if not isinstance(parts, Mapping) or any(keys == at for keys, *_ in switches):
+            continue
+        for name, part in parts.items():
+            if isinstance(part, Mapping) and not {needed, "class_path"} & {*part}:
+                known = [*parts, *(published_terms() if at == _REWARDS else ())]
+                close = get_close_matches(str(name), [other for other in known if other != name], 1)
+                mend = f"did you mean {close[0]}? Otherwise give" if close else "give"
+                where = f"model.{at[-1]}.{name}"
+                raise LayerError(f"{where} has no {needed}; {mend} {where}.{needed}, or correct the name")
+
+
+def _leave_out_removed(config: dict[str, Any], added: set[str]) -> None:
+    """Leave a term out that one layer added and a later one removed; null for any other name stays, to be refused."""
+    rewards = _at(config, _REWARDS)
+    if isinstance(rewards, dict):
+        for name in added - set(default_terms()):
+            if name in rewards and rewards[name] is None:
+                del rewards[name]
 
 
 def _complete_rewards(config: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ from core_lightning.cli.config_checks import (
     several_processes,
     trial_optimizer,
 )
-from core_lightning.cli.endings import ending
+from core_lightning.cli.endings import ending, until_nobody_reads
 from core_lightning.cli.error_lines import accepted_settings
 from core_lightning.cli.help_texts import parser_texts
 from core_lightning.cli.layers import one_config
@@ -142,7 +142,7 @@ class CoreCLI(LightningCLI):
         check_values(config)
         check_peers(config.get("model.init_args.peers") or {})
         check_place(config.trainer.default_root_dir)
-        check_trainer(config.trainer, fit=self.subcommand == "fit")
+        check_trainer(config.trainer, fit=self.subcommand == "fit", command=self.subcommand)
         if self.subcommand == "fit" and not config.trainer.fast_dev_run:
             folder = config.trainer.default_root_dir or os.getcwd()
             if getattr(rank_zero_only, "rank", 0) == 0:
@@ -315,7 +315,11 @@ def spelled_out(args: ArgsType) -> ArgsType:
     """Arguments with ``ask "..."``, ``--run FOLDER`` and the switches of ``export`` in their long form.
 
     ``--run`` stands for the config, the last checkpoint and the folder of a run, which may have been copied or moved since
-    its config was written; ``export`` reads no checkpoint, and works on a processor wherever the run was trained.
+    its config was written; ``preview`` and ``export`` read no checkpoint, and ``export`` works on a processor wherever the
+    run was trained.
+
+    Raises:
+        ValueError: ``--run`` stands without a folder.
 
     >>> spelled_out(["ask", "1 + 1 =", "--run", "runs/x"])  # doctest: +NORMALIZE_WHITESPACE
     ['ask', '--config=runs/x/config.yaml', '--trainer.default_root_dir=runs/x',
@@ -326,7 +330,9 @@ def spelled_out(args: ArgsType) -> ArgsType:
         return args
     rest, run, i = [], None, 0
     while i < len(given):
-        if given[i] == "--run" and i + 1 < len(given):
+        if given[i] == "--run":
+            if i + 1 == len(given) or given[i + 1].startswith("--"):
+                raise ValueError(f"--run names no run; give the folder of one, as {given[0]} --run runs/first")
             run, i = given[i + 1], i + 1
         elif given[i].startswith("--run="):
             run = given[i].removeprefix("--run=")
@@ -344,10 +350,12 @@ def spelled_out(args: ArgsType) -> ArgsType:
             anywhere = ("accelerator=cpu", "devices=1", "strategy=auto", "num_nodes=1")
             rest[1:1] = [*own, f"--run={run}", *(f"--trainer.{s}" for s in anywhere)]
             return rest
-        rest[1:1] = [*own, f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
+        loaded = [] if given[0] == "preview" else [f"--ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"]
+        rest[1:1] = [*own, *loaded]
     return rest
 
 
+@until_nobody_reads()
 def main(args: ArgsType = None) -> None:
     """Run a command; a setting that cannot work ends with one line and exit code 2, a run that has to stop with 1."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

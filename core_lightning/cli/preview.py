@@ -21,13 +21,22 @@ HINT = "<the teacher's derivation, its final answer removed>"
 class CoreTrainer(Trainer):
     """A Trainer that can also preview prompts."""
 
-    def preview(self, model: LightningModule, datamodule: LightningDataModule, problems: int = 3) -> None:
+    def preview(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        problems: int = 3,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
         """Load the data and the tokenizers, and print the prompts of some training problems with their token counts.
 
         Args:
             model: The module; its peers are not loaded.
             datamodule: The problems.
             problems: How many to show.
+            ckpt_path: Not read; a run's config names it.
+            weights_only: Not read; a run's config names it.
         """
         module: Any = model
         data: Any = datamodule

@@ -22,7 +22,7 @@ from core_lightning.data.errors import DataError
 from core_lightning.data.files import is_blank
 from core_lightning.data.loader import ProblemLoader, TrainLoader
 from core_lightning.data.questions import read_questions
-from core_lightning.data.splits import SPLITS, Split, assign_splits, near_duplicates, take
+from core_lightning.data.splits import SPLITS, Split, assign_splits, disagreements, near_duplicates, take
 from core_lightning.records import Problem
 
 _UNWRITABLE = re.compile("[\ud800-\udfff]")  # lone surrogates, which no tokenizer and no file takes
@@ -67,7 +67,8 @@ class RescueDataModule(LightningDataModule):
         test_fraction: Share of the training problems that is held out for the test, if the source has no such split.
         shuffle: Put the training problems in a new order every epoch.
         predict_path: A file of questions for ``predict``, with or without gold answers: ``.txt`` with one in a line, or
-            ``.jsonl``, ``.csv``, ``.parquet`` with a column ``question``. Unset, the test problems.
+            ``.jsonl``, ``.csv``, ``.parquet`` with a column ``question``, and ``choices`` where it has options. Unset, the
+            test problems.
     """
 
     def __init__(
@@ -117,6 +118,13 @@ class RescueDataModule(LightningDataModule):
     def _assigned(self) -> tuple[dict[Split, list[Problem]], int]:
         problems = self.load()
         self._check(p for split in problems.values() for p in split)
+        if apart := disagreements(problems):
+            first, other = apart[0]
+            rank_zero_info(
+                f"{self.source}: repeated questions with another answer than before: {len(apart)}, as {other.id!r} "
+                f"({other.answer[:40]}) and {first.id!r} ({first.answer[:40]}); training keeps the first, or none where the "
+                "question is held out, so correct the data where that is wrong"
+            )
         splits, dropped = assign_splits(problems, self.seed, self.val_fraction, self.test_fraction)
         if not splits["train"]:
             raise DataError(
@@ -205,10 +213,18 @@ class RescueDataModule(LightningDataModule):
             DataError: There is nothing to ask.
         """
         if self.predict_path is not None:
-            return read_questions(Path(self.predict_path))
+            return self.read_questions(Path(self.predict_path))
         if not self.splits["test"]:
             raise DataError(f"{self.source} has no test problems to predict; give questions with --data.predict_path")
         return self.splits["test"]
+
+    def read_questions(self, file: Path) -> list[Problem]:
+        """The questions of a file for ``predict``.
+
+        Raises:
+            DataError: One line with the file, the row and the mend.
+        """
+        return read_questions(file)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Problems are text and stay where they are; Lightning would try to rebuild the frozen records."""

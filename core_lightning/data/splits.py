@@ -6,10 +6,14 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from hashlib import sha256
+from itertools import groupby
 from math import ceil
 from typing import Literal
 
+from core_lightning.answers import canonical_answer, infer_kind
+from core_lightning.answers.equality import bare_gold
 from core_lightning.records import Problem
 
 Split = Literal["train", "val", "test"]
@@ -17,8 +21,24 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def normalised(question: str) -> str:
-    """Question text as identity: Unicode form, case and white space do not make a new problem, signs and digits do."""
-    return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
+    """Question text as identity: Unicode form, case and white space do not make a new problem, signs and digits do.
+
+    >>> normalised("Compute 3² + 1") == normalised("compute  32 + 1"), normalised("ｘ") == normalised("X")
+    (False, True)
+    """
+    runs = ((raised, "".join(run)) for raised, run in groupby(question, _raised))
+    return _plain("".join(run if raised else unicodedata.normalize("NFKC", run) for raised, run in runs))
+
+
+@cache
+def _raised(character: str) -> bool:
+    """Whether it stands above or below the line, or makes one: in the plain form a power would be a longer number."""
+    form = unicodedata.decomposition(character).partition(" ")[0]
+    return form in ("<super>", "<sub>", "<fraction>", "<circle>")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def words(question: str) -> list[str]:
@@ -33,7 +53,12 @@ def twins(question: str) -> tuple[str, ...]:
 
 def hash_order(problems: Sequence[Problem], seed: int) -> list[Problem]:
     """Problems in an order that depends on the seed and their text only, not on where they stood in the source."""
-    return sorted(problems, key=lambda p: (sha256(f"{seed}:{normalised(p.question)}".encode()).digest(), p.id))
+
+    def key(problem: Problem) -> tuple[bytes, str]:
+        text = _plain(unicodedata.normalize("NFKC", problem.question))  # a run keeps the splits it began with
+        return sha256(f"{seed}:{text}".encode()).digest(), problem.id
+
+    return sorted(problems, key=key)
 
 
 def take(problems: Sequence[Problem], count: int, seed: int) -> list[Problem]:
@@ -82,6 +107,27 @@ def assign_splits(
     kept = {p.id for p in order[taken:]}
     splits["train"] = [p for p in train if p.id in kept]
     return splits, dropped
+
+
+def disagreements(problems: Mapping[Split, Sequence[Problem]]) -> list[tuple[Problem, Problem]]:
+    """Problems whose question stood before with another answer, each with the one before.
+
+    Args:
+        problems: Splits as a source has them; what is held out comes before what is trained on.
+    """
+    first: dict[str, Problem] = {}
+    found = []
+    for problem in (p for split in ("test", "val", "train") for p in problems.get(split, ())):
+        before = first.setdefault(normalised(problem.question), problem)
+        if before.answer != problem.answer and _read(before) != _read(problem):
+            found.append((before, problem))
+    return found
+
+
+def _read(problem: Problem) -> object:
+    """The gold answer in the form in which 2 and 2.0 are one; as it stands where it cannot be read."""
+    gold = bare_gold(problem.answer)
+    return canonical_answer(gold, infer_kind(gold) if problem.kind == "auto" else problem.kind) or problem.answer
 
 
 def near_duplicates(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from string import Formatter
 from typing import Any
 
 from core_lightning.answers import canonical_answer, infer_kind
 from core_lightning.answers.equality import bare_gold
-from core_lightning.data.choices import LETTERS, bare_options, gold_letter, render_choices, shows_options
+from core_lightning.data.choices import render_choices, shows_options
+from core_lightning.data.columns import letter_of, options_of, question_of
 from core_lightning.data.errors import DataError
 from core_lightning.data.files import Rows, as_text, read_json_lines, read_rows
 from core_lightning.data.module import RescueDataModule
+from core_lightning.data.questions import read_questions
 from core_lightning.data.splits import Split
 from core_lightning.records import AnswerKind, Problem
 
@@ -54,7 +54,8 @@ class Table(RescueDataModule):
         self.paths = {split: Path(file) for split, file in named.items() if file is not None}
         for file in self.paths.values():
             if not file.is_file():
-                raise DataError(f"{file} is not there; correct data.path, data.val_path or data.test_path")
+                there = "is a folder, not a file" if file.is_dir() else "is not there"
+                raise DataError(f"{file} {there}; correct data.path, data.val_path or data.test_path")
         known = (*_FIELDS, "choices")
         if unknown := set(columns or ()) - set(known):
             raise DataError(
@@ -107,6 +108,11 @@ class Table(RescueDataModule):
         """Rows with their line number (row number in Parquet), by the file's suffix."""
         return read_rows(file)
 
+    def read_questions(self, file: Path) -> list[Problem]:
+        """Questions in the columns that the problems have, or in those of any file of questions."""
+        names = self.columns if self.choices is None else {**self.columns, "choices": self.choices}
+        return read_questions(file, self.kind, names)
+
     def _problem(self, row: Mapping[str, Any], line: int, file: Path) -> Problem:
         where = f"{file}:{line}"
 
@@ -120,7 +126,8 @@ class Table(RescueDataModule):
             return value
 
         id = text(self.columns["id"], "id") if self.columns["id"] in row else f"{file.stem}:{line}"
-        question, answer = self._question(text), text(self.columns["answer"], "answer")
+        question = question_of(self.columns["question"], lambda column: text(column, "question"))
+        answer = text(self.columns["answer"], "answer")
         if self.choices is None:
             if self.kind == "choice" and not shows_options(question):
                 raise DataError(
@@ -129,16 +136,11 @@ class Table(RescueDataModule):
                 )
             self._check_gold(answer, where)
             return Problem(id, question, answer, self.kind, source=file.stem, chance=self.guess or 0.0)
-        options = self._options(row, where, text)
-        letter = gold_letter(answer, options)
-        if letter is None:
-            raise DataError(
-                f"{where}: the answer {answer[:40]!r} is neither a letter up to {LETTERS[len(options) - 1]} nor the text "
-                "of one option; correct the row"
-            )
+        options = options_of(row, self.choices, where, lambda column: text(column, "choices"))
+        letter = letter_of(answer, options, where)
         chance = 1 / len(options) if self.guess is None else self.guess
         shown = render_choices(question, options)
-        return Problem(id, shown, letter, "choice", source=file.stem, chance=chance, choices=tuple(options))
+        return Problem(id, shown, letter, "choice", source=file.stem, chance=chance, choices=options)
 
     def _check_gold(self, answer: str, where: str) -> None:
         if self.kind != "text" and answer.lower() in _NO_NUMBERS:
@@ -153,40 +155,6 @@ class Table(RescueDataModule):
                 f"{where}: the answer {answer[:40]!r} cannot be read as {as_what}, so nothing would ever be right; correct "
                 "or remove the row, or change data.kind"
             )
-
-    def _question(self, text: Any) -> str:
-        template = self.columns["question"]
-        try:
-            fields = [(words, field) for words, field, _, _ in Formatter().parse(template)]
-        except ValueError:
-            fields = []
-        if not any(field for _, field in fields):
-            return text(template, "question")
-        return "".join(words + (text(field, "question") if field else "") for words, field in fields)
-
-    def _options(self, row: Mapping[str, Any], where: str, text: Any) -> list[str]:
-        if isinstance(self.choices, list):
-            options = [text(column, "choices") for column in self.choices]
-        else:
-            column = str(self.choices)
-            if column not in row:
-                raise DataError(f"{where}: no {column!r} among {', '.join(row)[:200]}; correct data.columns.choices")
-            listed = row[column]
-            if isinstance(listed, str):
-                try:
-                    listed = json.loads(listed)
-                except ValueError:
-                    listed = None
-            if not isinstance(listed, list):
-                raise DataError(f"{where}: {column!r} is no list of options; in CSV, write it as a JSON list")
-            options = [as_text(option, f"{where}: {column!r}") for option in listed]
-        options = bare_options(options)
-        if not 2 <= len(options) <= len(LETTERS) or not all(options) or len(set(options)) < len(options):
-            raise DataError(
-                f"{where}: expected 2 to {len(LETTERS)} different options that are not empty, got {len(options)}: "
-                f"{', '.join(options)[:60]}"
-            )
-        return options
 
 
 class JsonLines(Table):

@@ -211,7 +211,7 @@ class _Oracle:
             return self._known[key]
         with _plain(self.peer):
             logits = self._logits([*row.prompt_ids, *row.token_ids], len(row.token_ids) + 1)[:-1]
-        logprobs = torch.log_softmax(logits / self.peer.config.generation.temperature, dim=-1)
+        logprobs = torch.log_softmax(logits / temperature(self.peer), dim=-1)
         targets = torch.tensor(row.token_ids, device=logprobs.device)
         found = logprobs.gather(1, targets[:, None])[:, 0]
         self._known[key] = found.detach()
@@ -277,7 +277,10 @@ def _sampled(peer: Peer, oracle: _Oracle) -> list[_Row]:
             rows += [_Row(p, _tokens(peer, _NEW)) for p, k in zip(prompts, counts, strict=True) for _ in range(k)]
             continue
         seeds = [list(range(1, k + 1)) for _, k in sizes]
-        done = peer.draw(prompts, seeds, replace(peer.config.generation, max_new_tokens=_NEW, stop=[], top_p=1.0))
+        settings = replace(
+            peer.config.generation, max_new_tokens=_NEW, stop=[], top_p=1.0, temperature=temperature(peer)
+        )
+        done = peer.draw(prompts, seeds, settings)
         rows += [_Row(p, s.token_ids, s.logprobs) for p, group in zip(prompts, done, strict=True) for s in group]
     return rows
 
@@ -289,7 +292,7 @@ def _scored(peer: Peer, rows: Sequence[_Row]) -> list[Tensor]:
     for part in (slice(alike), slice(alike, None)):
         some = rows[part]
         with torch.enable_grad(), peer.reading(peer.common_beginning(some)):
-            logprobs, _, mask = peer.logprobs(some)
+            logprobs, _, mask = peer.logprobs(some, temperature=temperature(peer))
             each = [p[m] for p, m in zip(logprobs, mask, strict=True)]
             torch.stack([w * s.sum() for w, s in zip(weights[part], each, strict=True)]).sum().backward()
         scores += [s.detach() for s in each]
@@ -299,6 +302,14 @@ def _scored(peer: Peer, rows: Sequence[_Row]) -> list[Tensor]:
 def _weights(rows: Sequence[_Row]) -> list[float]:
     """What each completion counts in the loss: both signs, no two alike."""
     return [(-1) ** i * (1 + i / 2) for i in range(len(rows))]
+
+
+def temperature(peer: Peer) -> float:
+    """What logits are divided by here: the peer's own temperature, or 1 if that is lower.
+
+    A model divided by 0.1 rounds ten times as far, which says nothing of the paths that are compared.
+    """
+    return max(1.0, peer.config.generation.temperature)
 
 
 def tolerance(peer: Peer) -> tuple[float, float]:

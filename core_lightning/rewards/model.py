@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 
 from core_lightning.records import Group
@@ -150,7 +151,18 @@ def default_terms() -> dict[str, WeightedTerm]:
 def merged_terms(terms: Mapping[str, WeightedTerm | None]) -> dict[str, WeightedTerm]:
     """The default terms with some others beside them or, by name, in their place; None removes one.
 
+    A published term may be removed whether or not it is there.
+
+    Raises:
+        ValueError: None for a name that no term has, which would leave the one that was meant.
+
     >>> list(merged_terms({"diversity": None, "correctness": WeightedTerm(Correctness(), 2.0)}))
     ['correctness']
     """
+    known = list(default_terms() | published_terms())
+    for name in terms:
+        if terms[name] is None and name not in known:
+            close = get_close_matches(name, [*known, *(n for n in terms if terms[n] is not None)], 1)
+            mend = f"did you mean {close[0]}?" if close else f"terms to remove are {', '.join(known)}"
+            raise ValueError(f"model.rewards.{name} is null, and there is no such term to remove; {mend}")
     return {name: term for name, term in {**default_terms(), **terms}.items() if term is not None}

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from core_lightning.objectives import Objective
 from core_lightning.peers.config import PeerConfig
-from core_lightning.protocol.credit import RESCUE_MODES, CreditSettings
+from core_lightning.protocol.credit import POLICY_RESCUE_MODES, RESCUE_MODES, CreditSettings
 from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.rewards import WeightedTerm
 from core_lightning.training.inert_terms import inert_terms
@@ -69,10 +69,29 @@ def check_together(
     Raises:
         ValueError: Names the settings and the mend.
     """
+    check_rewards(terms)
     check_credit(credit, rounds, len(peers))
+    check_compared(credit, rounds, advantage, len(peers))
     say_what_is_inert(terms, rounds, advantage, credit, len(peers))
     check_off_policy(peers, objective)
     check_lag(peers, rollout, objective)
+
+
+def check_rewards(terms: Mapping[str, WeightedTerm]) -> None:
+    """Refuse rewards that leave nothing to learn from: no term, or only such as shade what another one rewards.
+
+    Raises:
+        ValueError: Names the terms and the mend.
+    """
+    counted = [name for name, term in terms.items() if term.weight != 0]
+    if all(terms[name].term.shaping for name in counted):
+        what = (
+            f"only {', '.join(counted)}, which shades what another term rewards" if counted else "no term that counts"
+        )
+        raise ValueError(
+            f"model.rewards has {what}, so there is nothing to learn from; keep correctness with a weight above 0, or add a "
+            "term of your own"
+        )
 
 
 def check_credit(credit: CreditSettings, rounds: RoundSettings, peers: int) -> None:
@@ -91,6 +110,32 @@ def check_credit(credit: CreditSettings, rounds: RoundSettings, peers: int) -> N
         )
     if mode not in RESCUE_MODES and rescues:
         rank_zero_info(f"credit.mode {mode} trains no rescues: they are sampled to be measured only")
+
+
+def check_compared(credit: CreditSettings, rounds: RoundSettings, advantage: AdvantageSettings, peers: int) -> None:
+    """Refuse traces that follow the policy gradient and have nothing to be compared with: their advantage is always 0.
+
+    Raises:
+        ValueError: Names the settings and the mend.
+    """
+    by, rescues = advantage.group_by, rounds.k_rescue if peers > 1 else 0
+    several = rescues > 1 or (rescues > 0 and rounds.progressive)  # a second attempt is compared with the first
+    if credit.mode in POLICY_RESCUE_MODES and by == "round" and rescues and not several:
+        also = ", or credit.mode to cold, which imitates the rescue alone" if credit.mode == "both" else ""
+        raise ValueError(
+            f"credit.mode {credit.mode} trains rescues by their advantage, and with rounds.k_rescue {rescues} and "
+            "advantage.group_by round each has none to be compared with, so that it is always 0; set advantage.group_by to "
+            f"peer or problem, or rounds.k_rescue to 2 or more{also}"
+        )
+    # A rescue without a hint follows the policy gradient whatever the mode.
+    of_policy = credit.mode in POLICY_RESCUE_MODES or (rounds.students == "all" and rounds.hint_probability < 1)
+    beside = {"problem": peers > 1, "peer": rescues > 0, "round": several and of_policy}[by]
+    if rounds.k == 1 and not beside:
+        other = " or advantage.group_by to problem" if peers > 1 else ""
+        raise ValueError(
+            f"rounds.k is 1, and with advantage.group_by {by} a trace has no other to be compared with, so that its "
+            f"advantage is always 0; set rounds.k to 2 or more{other}"
+        )
 
 
 def check_off_policy(peers: Mapping[str, PeerConfig], objective: Objective) -> None:

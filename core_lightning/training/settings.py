@@ -23,7 +23,8 @@ class AdvantageSettings:
 
     group_by: GroupBy = "round"
     """Which traces are compared with each other. ``problem`` (published): all traces of a problem. ``peer``: those of one
-    peer. ``round``: those of one peer and round; rescues beside failed cold traces would push all of these down."""
+    peer. ``round``: those of one peer and round; rescues beside failed cold traces would push all of these down. A single
+    rescue then has none to be compared with, so ``credit.mode: hinted`` and ``both`` need ``rounds.k_rescue: 2``."""
     normalize_std: bool | None = None
     """Divide by the standard deviation of the traces that are compared. Unset, as the objective asks: no for Dr. GRPO, yes
     for all others."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from lightning.pytorch import Trainer
 
-from core_lightning.cli.main import main
+from core_lightning.cli.error_lines import accepted_settings, one_line
+from core_lightning.cli.layers import LayerError, one_config
+from core_lightning.cli.main import main, spelled_out
 from core_lightning.data import ProblemLoader
 from core_lightning.module import SoloReasoningModule
 from core_lightning.peers import PeerConfig
@@ -42,9 +44,11 @@ Refused = Callable[..., str]
             "--model.peers.a.model=Qwen/Qwen2.5-3B",
             "model 'Qwen/Qwen2.5-3B': the hub cannot be reached; check the network",
         ),
+        ("--model.rewards.diversty=null", "model.rewards.diversty is null, and there is no such term to remove; did you mean div"),
         ("--model=Nobody", "model: there is no class 'Nobody'; choose among CollaborativeReasoningModule, Solo"),
         ("--model.objective=GRPQ", "model.objective: there is no class 'GRPQ'; did you mean GRPO?"),
         ("--data=Nothing", "data: there is no class 'Nothing'; choose among AIME, GPQA, GSM8K, JsonLines, MATH, "),
+        ("--model.objective=grpo", "model.objective: there is no class 'grpo'; did you mean GRPO?"),
         ("--data.batchsize=2", "data: there is no setting 'batchsize'; did you mean batch_size?"),
         ("--data.path=/no/such.jsonl", "/no/such.jsonl is not there; correct data.path"),
         ("--model.peers.b.lora.r=0", "peers.b.lora.r is 0; set it to 1 or more"),
@@ -116,6 +120,63 @@ def test_config_file(config: Config, refused: Refused, before: str, after: str, 
     assert text.count(before) == 1
     file.write_text(text.replace(before, after))
     assert refused("fit", f"--config={file}").startswith(line)
+
+
+#: Over configs/nano.yaml.
+MISTAKES = {
+    "--model.objective=GRRPO": "model.objective: there is no class 'GRRPO'; did you mean GRPO?",
+    "--model.optimizer.lr=1e-3x": "model.optimizer.lr: expected float, got 1e-3x",
+    "--model.optimizer.lrr=1e-3": "model.optimizer: there is no setting 'lrr'; did you mean lr?",
+    "--model.rewards.x.term=Rarty": "model.rewards.term: there is no class 'Rarty'; did you mean Rarity?",
+    "--data=JsonLines --data.path=configs": "configs is a folder, not a file; correct data.path, data.val_path or data.test_path",
+}
+
+
+@pytest.mark.parametrize("switches", MISTAKES)
+def test_a_common_mistake(refused: Refused, tmp_path: Path, switches: str) -> None:
+    place = f"--trainer.default_root_dir={tmp_path}/run"
+    assert refused("fit", "--config=configs/nano.yaml", place, *switches.split(" ")) == MISTAKES[switches]
+
+
+NO_TERM = "model.rewards.correctnes has no term; did you mean correctness? Otherwise give model.rewards.correctnes.term, or"
+NO_MODEL = "model.peers.aa has no model; did you mean a? Otherwise give model.peers.aa.model, or correct the name"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "switch", "line"),
+    [
+        ("model:\n  rounds: {k: 2}", "", "model.rounds in {0} stands in the wrong place; put it under model.init_args"),
+        ("data: {batch_size: 2}", "", "data.batch_size in {0} stands in the wrong place; put it under data.init_args"),
+        ("model: {init_args: [", "", "Problems parsing config: while parsing "),
+        ("model: {init_args: {peers: {aa: {lr: 1.0e-3}}}}", "", NO_MODEL),
+        ("{}", "--model.peers.aa.lr=1e-3", NO_MODEL),
+        ("{}", "--model.peers.xyz.lr=1e-3", "model.peers.xyz has no model; give model.peers.xyz.model, or correct the name"),
+        ("model: {init_args: {rewards: {correctnes: {weight: 2}}}}", "", NO_TERM),
+        ("{}", "--model.rewards.correctnes.weight=1", NO_TERM),
+    ],
+)
+def test_layers_that_do_not_meet(tmp_path: Path, overlay: str, switch: str, line: str) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_text(overlay)
+    with pytest.raises(LayerError) as caught:
+        one_config(["--config=configs/nano.yaml", f"--config={file}", *filter(None, [switch])], tmp_path, accepted_settings)
+    assert one_line(caught.value).startswith(line.replace("{0}", str(file)))
+    if line.startswith("Problems"):
+        assert one_line(caught.value).endswith(f" (in {file})")
+
+
+def test_a_peer_may_have_its_model_from_a_switch(tmp_path: Path) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_text("model: {init_args: {peers: {c: {lr: 1.0e-3}}}}")
+    files = ["--config=configs/nano.yaml", f"--config={file}"]
+    for switch in ("--model.peers.c.model=nano/a", "--model.peers.c={model: nano/a}", "--model.peers={a: {model: nano/a}}"):
+        one_config([*files, switch], tmp_path, accepted_settings)
+
+
+def test_run_in_short(refused: Refused) -> None:
+    for command in (["validate", "--run"], ["export", "--run", "--merge"]):
+        assert refused(*command) == f"--run names no run; give the folder of one, as {command[0]} --run runs/first"
+    assert spelled_out(["preview", "--run", "runs/x"]) == ["preview", "--config=runs/x/config.yaml"]  # it reads no checkpoint
 
 
 def test_one_peer_is_too_few(config: Config, refused: Refused, llama_folder: Path) -> None:

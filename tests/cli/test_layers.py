@@ -108,12 +108,39 @@ def test_rewards_merge_by_name(tmp_path: Path) -> None:
     assert settings["rescue"] is None
 
 
+def test_a_term_that_an_earlier_layer_added_may_be_removed(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("model: {init_args: {rewards: {mine: {term: Rarity}, yours: {term: Rarity}}}}")
+    second.write_text("model: {init_args: {rewards: {mine: null}}}")
+    files = [f"--config=configs/{task}.yaml" for task in ("gsm8k", "published")] + [f"--config={f}" for f in (first, second)]
+    switches = ["--model.rewards.yours=null", "--model.rewards.mine=null", "--model.rewards.cross=null"]
+    switches += ["--model.rewards.diversity=null", "--model.rewards.misspelt=null"]
+    rewards = merged([*files, *switches], tmp_path)["model"]["init_args"]["rewards"]
+    assert {"mine", "yours"}.isdisjoint(rewards)
+    # A default term is removed by name; the module refuses what nobody added.
+    assert {name for name, term in rewards.items() if term is None} == {"diversity", "misspelt"}
+
+
 def test_terms_of_a_module_stand_beside_the_default_ones() -> None:
     names = ["correctness", "diversity"]
     assert list(module().rewards.terms) == names
     assert list(module(rewards={"rarity": WeightedTerm(Rarity())}).rewards.terms) == [*names, "rarity"]
     assert list(module(rewards={"diversity": None}).rewards.terms) == names[:1]
+    assert list(module(rewards={"rescue": None}).rewards.terms) == names  # published ones, there or not
     assert Correctness() == default_terms()["correctness"].term  # by name alone it is the method's
+
+
+@pytest.mark.parametrize(
+    ("rewards", "mend"),
+    [
+        ({"diversty": None}, "model.rewards.diversty is null, .* no such term to remove; did you mean diversity?"),
+        ({"mine": WeightedTerm(Rarity()), "mien": None}, "model.rewards.mien is null, .*; did you mean mine?"),
+        ({"xyz": None}, "terms to remove are correctness, diversity, rescue, rarity, cross"),
+    ],
+)
+def test_null_for_a_name_that_no_term_has_is_refused(rewards: dict[str, Any], mend: str) -> None:
+    with pytest.raises(ValueError, match=mend):
+        module(rewards=rewards)
 
 
 @pytest.mark.parametrize(

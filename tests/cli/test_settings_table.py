@@ -53,6 +53,18 @@ def test_trainer_setting(name: str, value: object, line: str, monkeypatch: pytes
     assert str(caught.value).startswith(line)
 
 
+@pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "ask"])
+@pytest.mark.parametrize("none", [0, 0.0])
+def test_a_command_without_a_batch(command: str, none: float) -> None:
+    limit = {"fit": "train", "validate": "val", "ask": "predict"}.get(command, command)
+    given = PLAIN | {"accelerator": "cpu", "devices": 1, "fast_dev_run": False}
+    with pytest.raises(ValueError, match=rf"^trainer\.limit_{limit}_batches is 0, which leaves {command} nothing to do; give"):
+        check_trainer(SimpleNamespace(**given | {f"limit_{limit}_batches": none}), command=command)
+    others = {f"limit_{name}_batches": none for name in ("train", "val", "test", "predict") if name != limit}
+    for fine in (others, {f"limit_{limit}_batches": none, "fast_dev_run": True}, {f"limit_{limit}_batches": None}):
+        check_trainer(SimpleNamespace(**given | fine), command=command)
+
+
 PLACES = {
     "": "trainer.default_root_dir is empty; give another --trainer.default_root_dir, such as",
     "s3://bucket/run": "trainer.default_root_dir 's3://bucket/run' is no folder of this machine;",
@@ -259,6 +271,7 @@ def test_nothing_to_validate(config: Config, refused: Refused) -> None:
         "has no validation problems; set data.val_fraction above 0"
     )
     assert "has no test problems" in refused("test", f"--config={file}", "--data.test_fraction=0")
+    assert refused("validate", f"--config={file}", "--trainer.limit_val_batches=0").startswith("trainer.limit_val_batches is 0")
 
 
 BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(

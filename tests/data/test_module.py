@@ -105,6 +105,12 @@ def test_manifest_is_json_and_tells_changed_data(tmp_path: Path) -> None:
         Listed(changed, limit_train=5, seed=3).check_manifest(manifest)
 
 
+def test_repeats_with_another_answer_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    Listed({"train": [*made("a", 3), Problem("p", "a 1?", "8"), Problem("q", "a 1?", "9")]}).setup()
+    (line,) = [m for m in caplog.messages if "another answer" in m]
+    assert line.startswith("Listed: repeated questions with another answer than before: 2, as 'p' (8) and 'a1' (1); training keeps")
+
+
 def test_near_duplicates_are_reported_by_id() -> None:
     words = " ".join(f"word{i}" for i in range(20))
     pool: dict[Split, list[Problem]] = {

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core_lightning.data.reasoning_gym import deal
-from core_lightning.data.splits import Split, assign_splits, near_duplicates, normalised, take
+from core_lightning.data.splits import Split, assign_splits, disagreements, near_duplicates, normalised, take
 from core_lightning.records import Problem
 
 
@@ -108,6 +108,22 @@ def test_one_changed_number_in_a_long_question_is_a_near_duplicate() -> None:
 def test_case_space_and_unicode_form_make_no_new_question(a: str, b: str) -> None:
     assert normalised(a) == normalised(b)
     assert normalised("5 - 3") != normalised("5 + 3")
+
+
+@pytest.mark.parametrize(("a", "b"), [("3² + 1", "32 + 1"), ("x₂ = 4", "x2 = 4"), ("1½ cups", "11⁄2 cups"), ("row ①", "row 1")])
+def test_what_stands_above_or_below_the_line_makes_a_new_question(a: str, b: str) -> None:
+    assert normalised(a) != normalised(b)
+    splits, dropped = assign_splits({"train": [problem("a", a), problem("b", b)]}, 0, 0.0, 0.0)
+    assert (len(splits["train"]), dropped) == (2, 0)
+
+
+def test_repeats_with_another_answer_are_found() -> None:
+    def asked(id: str, question: str, answer: str) -> Problem:
+        return Problem(id, question, answer, "auto")
+
+    train = [asked("a", "one?", "1"), asked("b", "One?", "2"), asked("c", "one?", "1.0"), asked("d", "one ?", "3")]
+    found = disagreements({"train": [*train, asked("e", "two?", "4"), asked("f", "two?", "yes")], "test": [asked("t", "two?", "4")]})
+    assert [(first.id, other.id) for first, other in found] == [("a", "b"), ("t", "f")]
 
 
 def test_twins_come_to_one_split_and_the_sizes_are_kept() -> None:

@@ -452,13 +452,14 @@ def written_group() -> Group:
 def test_advantages_of_a_written_group(
     pair: dict[str, PeerConfig], group_by: Any, expected: list[float], silent: set[int]
 ) -> None:
-    group = written_group()
-    module = build(pair, advantage=AdvantageSettings(group_by, normalize_std=False))
+    group, rounds = written_group(), RoundSettings(k=2, k_rescue=2)
+    module = build(pair, rounds=rounds, advantage=AdvantageSettings(group_by, normalize_std=False))
     module.assign_advantages([group])
     assert [t.advantage for t in group] == pytest.approx(expected)
     assert {i for i, t in enumerate(group) if not t.signal} == silent
     assert not any(t.masked for t in group)
-    module = build(pair, advantage=AdvantageSettings(group_by, mask_no_signal=True, mask_truncated=True))
+    masking = AdvantageSettings(group_by, mask_no_signal=True, mask_truncated=True)
+    module = build(pair, rounds=rounds, advantage=masking)
     module.assign_advantages([group])
     assert {i for i, t in enumerate(group) if t.masked} == silent | {1}
     module.assign_advantages([])

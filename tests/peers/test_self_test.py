@@ -15,6 +15,7 @@ import tiny
 from core_lightning.peers import PeerSourceError, self_test
 from core_lightning.peers.compute import adapter_layers, attention
 from core_lightning.peers.compute.shortening import shown
+from core_lightning.peers.config import GenerationSettings
 from naive import Scored, make_peer, naive_logprobs
 
 SCORED = [Scored([*range(5, 45), *[7] * n], [9, 10, 30 + n, 2][: n + 1]) for n in (1, 2, 3)]
@@ -76,6 +77,21 @@ def test_what_is_right_stays_as_it_is(tiny_folder: Callable[[str], Path], kind: 
 @pytest.mark.parametrize("options", [{"quantization": "nf4"}, {"dtype": "bfloat16"}, {"sampling_weights": "half"}])
 def test_rounding_is_tolerated(llama_folder: Path, options: dict[str, object]) -> None:
     assert len(make_peer(llama_folder, self_test=True, **options).notes) == 1
+
+
+def test_a_low_temperature_enlarges_no_rounding(llama_folder: Path) -> None:
+    """Divided by 0.1, a good model can have a gradient of rounding alone; the temperature is no path that could be wrong."""
+
+    def found(temperature: float) -> tuple[float, list[float]]:
+        peer = make_peer(llama_folder, generation=GenerationSettings(max_new_tokens=12, temperature=temperature))
+        oracle = self_test._Oracle(peer)
+        away = self_test._difference(peer, oracle)
+        return away.size, [p for row in oracle.rows for p in row.sampled]
+
+    (cold, cold_logprobs), (plain, plain_logprobs), (warm, warm_logprobs) = map(found, (0.1, 1.0, 2.0))
+    assert max(cold, plain, warm) < 1
+    assert cold_logprobs == pytest.approx(plain_logprobs, abs=1e-4)
+    assert warm_logprobs != pytest.approx(plain_logprobs, abs=1e-4)  # a higher one is tested as it is
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
