@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+#: In the order of a step. Of the first kind every peer has its own, the second is done for all of them at once.
 PHASES = ("sample", "rescue", "verify", "embed", "reward", "score", "backward", "step")
+PEER_PHASES = ("sample", "rescue", "score", "backward")
+TEAM_PHASES = tuple(phase for phase in PHASES if phase not in PEER_PHASES)
 
 
 def phase_seconds(columns: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 import torch
 
 from core_lightning.records import Group, Trace
+from core_lightning.report.phases import PEER_PHASES, TEAM_PHASES
 from core_lightning.training.ranks import Count, Figure, Mean, combined
 
-PEER_PHASES = ("sample", "rescue", "score", "backward")
-TEAM_PHASES = ("verify", "embed", "reward", "step")
 OF_THE_POLICY = ("kl", "entropy", "clip_fraction", "ratio")
 OFF_POLICY = ("off_policy_ratio", "off_policy_ratio_p99", "off_policy_truncated")
 
