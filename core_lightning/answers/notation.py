@@ -18,7 +18,7 @@ _SIGNS = {
     "⁄": "/",
     "∕": "/",
     "×": r"\times ",
-    "÷": "/",
+    "÷": r"\div ",  # a division that is still to be done, and no fraction
     "·": r"\cdot ",
     "⋅": r"\cdot ",
     "π": r"\pi ",
