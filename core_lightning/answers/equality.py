@@ -3,6 +3,7 @@ r"""Whether an answer equals gold, decided without computer algebra wherever tha
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -168,8 +169,8 @@ def _exact(text: str) -> Fraction | None:
 
 
 def _words(text: str) -> str:
-    text = undelimited(plain_notation(text)).strip(" .\"'`*")
-    return _SPACE.sub(" ", text).casefold()
+    text = unicodedata.normalize("NFC", undelimited(plain_notation(text)).strip(" .\"'`*").casefold())
+    return _SPACE.sub(" ", text)
 
 
 def _expression(text: str) -> str:
