@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from core_lightning.answers.hedges import taken_back
 from core_lightning.answers.quantities import parse_quantity, same_quantity
 from core_lightning.answers.readings import (
     AMBIGUOUS,
@@ -46,6 +47,11 @@ _LETTER_LINE = re.compile(
 )
 _LIST_MARK = re.compile(r"\(?\d{1,2}[.)]\Z")
 _BETWEEN_WORDS = re.compile(r"[^\W\d_]{2,}")
+# Of "Answer: A. B. C." and "Answer: A. Or B." the sentence is over behind the first letter.
+_MORE_LETTERS = re.compile(
+    r"[.)]?(?:[^\S\n]+(?:(?i:or|maybe|perhaps|possibly|alternatively),?\s+)*\(?([A-J])\)?(?:\.|[^\S\n]*(?=\n|\Z))"
+    r"|\n[\W_]*([A-J])\W*\Z)"
+)
 _CONNECTORS = re.compile(r"\b(?:or|and|the|text|also)\b", re.IGNORECASE)
 
 
@@ -80,6 +86,8 @@ def extract_answer(completion: str, kind: AnswerKind = "auto", opened: bool = Fa
         reading = _read(statement, kind) if statement.closed else AMBIGUOUS
         if reading is None:
             continue
+        if statement.form == "phrase" and isinstance(reading, str) and _taken_back(text, statement.end, reading, kind):
+            reading = AMBIGUOUS
         if previous is not None and _contradicts(text, previous, answer, statement, reading):
             reading = AMBIGUOUS
         answer, previous = reading, statement
@@ -129,6 +137,15 @@ def _read_any(content: str, prose: bool) -> Reading:
     if isinstance(letter, str) and letter in content:  # a lower-case letter is a variable
         return letter
     return maths or read_text(content)
+
+
+def _taken_back(text: str, end: int, reading: str, kind: AnswerKind) -> bool:
+    """Whether what follows an "answer is ..." sentence is another answer and nothing else."""
+    if kind in ("choice", "auto") and re.fullmatch("[A-J]", reading):
+        more = _MORE_LETTERS.match(text, end)
+        return more is not None and reading not in more.groups()
+    number = parse_quantity(reading) if kind in ("number", "math", "auto") else None
+    return number is not None and taken_back(text, end, number)
 
 
 def _contradicts(text: str, previous: Statement, answer: Reading, statement: Statement, reading: Reading) -> bool:
