@@ -82,7 +82,7 @@ def canonical_answer(answer: str, kind: AnswerKind) -> str | None:
         return letter if isinstance(letter, str) else None
     if kind == "text":
         return _words(answer) or None
-    number = stated_number(answer)
+    number = stated_number(answer, letters=kind == "number")
     if isinstance(number, tuple):
         return str(number[1])
     if kind == "number":
@@ -121,7 +121,8 @@ def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:
 
 def _same_value(answer: str, gold: str, kind: AnswerKind, inferred: bool) -> bool | None:
     """Compare numbers and mathematics; ``inferred``: nobody said that the problem asks for mathematics."""
-    gold_number, number = parse_quantity(gold), stated_number(answer)
+    letters = kind == "number"
+    gold_number, number = parse_quantity(gold, letters), stated_number(answer, letters)
     if gold_number is not None and number is not None:
         return isinstance(number, tuple) and same_quantity(number[1], gold_number)
     if gold_number is not None and (kind == "number" or is_calculation(_measured(answer)[0], operators=inferred)):

@@ -88,7 +88,7 @@ def extract_answer(completion: str, kind: AnswerKind = "auto", opened: bool = Fa
             continue
         if statement.form == "phrase" and isinstance(reading, str) and _taken_back(text, statement.end, reading, kind):
             reading = AMBIGUOUS
-        if previous is not None and _contradicts(text, previous, answer, statement, reading):
+        if previous is not None and _contradicts(text, previous, answer, statement, reading, kind):
             reading = AMBIGUOUS
         answer, previous = reading, statement
     if previous is None:
@@ -109,13 +109,14 @@ def _read(statement: Statement, kind: AnswerKind, depth: int = 0) -> Reading:
         front = Statement("phrase", 0, inner[0].start, _CONNECTORS.sub(" ", content[: inner[0].start]).strip(" ,;"))
         # Every level is read twice, so the time doubles with each.
         if depth > MAX_NESTED or (
-            statement.form in ("phrase", "hash") and _differ(_read(front, kind, depth), _read(inner[0], kind, depth))
+            statement.form in ("phrase", "hash")
+            and _differ(_read(front, kind, depth), _read(inner[0], kind, depth), kind)
         ):
             return AMBIGUOUS  # the answer is 5 and the answer is 6
         content, prose = inner[0].content, prose or inner[0].form == "phrase"
     match kind:
         case "number":
-            reading = read_number(content, prose)
+            reading = read_number(content, prose, letters=True)
         case "choice":
             reading = read_choice(content)
         case "math":
@@ -144,25 +145,27 @@ def _taken_back(text: str, end: int, reading: str, kind: AnswerKind) -> bool:
     if kind in ("choice", "auto") and re.fullmatch("[A-J]", reading):
         more = _MORE_LETTERS.match(text, end)
         return more is not None and reading not in more.groups()
-    number = parse_quantity(reading) if kind in ("number", "math", "auto") else None
+    number = parse_quantity(reading, letters=kind == "number") if kind in ("number", "math", "auto") else None
     return number is not None and taken_back(text, end, number)
 
 
-def _contradicts(text: str, previous: Statement, answer: Reading, statement: Statement, reading: Reading) -> bool:
+def _contradicts(
+    text: str, previous: Statement, answer: Reading, statement: Statement, reading: Reading, kind: AnswerKind
+) -> bool:
     """Whether a statement stands beside the previous one with another answer and without a word that corrects it."""
     between = _CONNECTORS.sub(" ", text[previous.end : statement.start])
     if len(between) > MAX_LINE_CHARS or _BETWEEN_WORDS.search(between):
         return False
     if isinstance(answer, str) and isinstance(reading, str):
-        return _differ(answer, reading)
+        return _differ(answer, reading, kind)
     return previous.form == statement.form  # a sentence nobody can read is settled by the mark behind it
 
 
-def _differ(a: Reading, b: Reading) -> bool:
+def _differ(a: Reading, b: Reading, kind: AnswerKind) -> bool:
     """Whether both are answers, and not the same one."""
     if not (isinstance(a, str) and isinstance(b, str)):
         return False
-    x, y = parse_quantity(a), parse_quantity(b)
+    x, y = (parse_quantity(text, letters=kind == "number") for text in (a, b))
     return not (same_quantity(x, y) if x and y else a.casefold().split() == b.casefold().split())
 
 
@@ -175,7 +178,7 @@ def _bare(text: str, kind: AnswerKind) -> Reading:
     if kind in ("choice", "auto") and (_LETTER_LINE.fullmatch(line) or (kind == "choice" and not head)):
         return read_choice(line)
     if kind in ("number", "math", "auto") and not (head and _LIST_MARK.match(line)):
-        found = stated_number(line)
+        found = stated_number(line, letters=kind == "number")
         if isinstance(found, tuple):
             return found[0]
     return None

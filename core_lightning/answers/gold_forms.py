@@ -102,7 +102,7 @@ def _letters(text: str, gold: str) -> list[Span]:
 
 
 def _values(text: str, gold: str, kind: AnswerKind) -> list[Span]:
-    quantity = parse_quantity(gold) if kind in ("number", "math") else None
+    quantity = parse_quantity(gold, letters=kind == "number") if kind in ("number", "math") else None
     if quantity is None:
         pattern = _written(gold, kind)
         return [match.span() for match in pattern.finditer(text)] if pattern else []

@@ -27,6 +27,7 @@ _POSSIBLE = re.compile(
 _NEXT_SENTENCE = re.compile(
     rf"[.)]*\s+(?:or|{_DOUBT})\b[\s,]*{_LINK}(?:(?:{_DOUBT})\s+)?[$(*\\]*{_NUMBER}[^\w\n]*(?:\n|\Z)", re.IGNORECASE
 )
+_DENIED = re.compile(r"[\s,(–—-]*(?:wrong|incorrect|false)\b", re.IGNORECASE)
 _CASE = re.compile(r"[\s,;(–—-]*(?P<word>when|where|for|if|given|after|before|in|at|with)\b", re.IGNORECASE)
 # A reason may hold any numbers: "5 because 2 or 3 of them are left".
 _REASONED = re.compile(r"[\s,;(–—-]*(?:because|since|which|given|after|that|as(?!\s+well\s+as\b)|so)\b", re.IGNORECASE)
@@ -37,7 +38,7 @@ _OFFERS_AT_ONCE = re.compile(
 
 
 def offers_another(rest: str, answer: Quantity) -> bool:
-    """Whether a text behind a number gives another number for the answer, with doubt or for another case.
+    """Whether a text behind a number gives another number for the answer, with doubt or for another case, or denies it.
 
     >>> five = parse_quantity("5")
     >>> [offers_another(rest, five) for rest in (", maybe 6", " for A and 6 for B", " as well as 6", ", or 5.0")]
@@ -45,6 +46,8 @@ def offers_another(rest: str, answer: Quantity) -> bool:
     >>> [offers_another(rest, five) for rest in (" because 2 or 3 are left", ", so 6 - 5 = 1", " for 2 weeks")]
     [False, False, False]
     """
+    if _DENIED.match(rest):
+        return True
     patterns = [_DOUBTED, _POSSIBLE] if _REASONED.match(rest) else [_OFFERED, _POSSIBLE]
     if case := _CASE.match(rest):
         patterns += _other_cases(case["word"].lower())

@@ -46,7 +46,7 @@ _CONCLUDES = re.compile(
 _EQUALS = re.compile(
     r"(?:=|[≈→⇒]|\\(?:approx|to|implies|Rightarrow|rightarrow)(?![A-Za-z])|\bequals?(?:\s+to)?\b)\s*"
     r"(?:(?:a|total|of|about|approximately|exactly|only|just)\s+)*"
-    r"(?:[\s$€£(*~{]|Rs\.?|\\[$(,;:! ]|\\(?:text|boxed|mathbf)\s*\{)*\Z"
+    r"(?:[\s$€£₹¥(*~{]|Rs\.?|\\[$(,;:! ]|\\(?:text|boxed|mathbf)\s*\{)*\Z"
 )
 _SAYS = re.compile(
     r"\b(?:is|are|was|were|be|becomes?|remains?|has|have|had|gets?|got|gives?|gave|makes?|made|totals?|totaling|leaves?|costs?|"

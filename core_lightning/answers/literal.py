@@ -18,7 +18,7 @@ _COMMAND = re.compile(r"\\[A-Za-z]+|[A-Za-z]{2,}")
 _FORMS = frozenset((r"\frac", r"\sqrt", "sqrt"))
 """What may stand in a number that is given exactly; a sum, a logarithm or a binomial coefficient is still to be done."""
 
-_OTHER = re.compile(r"[^\w\s.,:;=/\\^{}()\[\]$%°€£¥+-]|\d\s+\d")
+_OTHER = re.compile(r"[^\w\s.,:;=/\\^{}()\[\]$%°€£¥₹+-]|\d\s+\d")
 _ARGUMENTS = re.compile(r"(\\(?:[dtc]?frac|[dt]?binom)\s*\d)\s+(?=\d)")
 # Behind a mark of an index or a power, and in "2 1/2", a space parts no numbers of a row.
 _ROW = re.compile(r"(?:\A|[^\w.^\\])\d+(?:\.\d+)?\s+\d+(?!\d|\s*/\s*\d)")

@@ -80,10 +80,14 @@ _COMMANDS = re.compile(r"\\(?:begin|end)\s*\{[a-z]*\*?\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|\b(?:is|in|it|no|to|of|at|we|he|so|if|on|an|as|be|by)\b")
 
 
-def stated_number(text: str) -> tuple[str, Quantity] | Literal[_Ambiguous.AMBIGUOUS] | None:
+def stated_number(text: str, letters: bool = False) -> tuple[str, Quantity] | Literal[_Ambiguous.AMBIGUOUS] | None:
     r"""The one number a short text states, as written and as a value.
 
     Equal signs restate: the last side must be a number, and every other side that is one must equal it.
+
+    Args:
+        text: A short text.
+        letters: A number is asked for, so that the letter of "6 m" is a unit.
 
     >>> stated_number("7 + 5 = 12")[0], stated_number("x = 3 or 3")[0], stated_number(r"\frac12 = 0.5")[0]
     ('12', '3', '0.5')
@@ -93,34 +97,35 @@ def stated_number(text: str) -> tuple[str, Quantity] | Literal[_Ambiguous.AMBIGU
     if len(text) > MAX_READ_CHARS or not any(character.isdigit() or character.isnumeric() for character in text):
         return None
     whole = undelimited(text.strip().rstrip(".,;:").strip())
-    quantity = parse_quantity(whole)
+    quantity = parse_quantity(whole, letters)
     if quantity is not None:
         return whole, quantity
     *earlier, last = _EQUALS.split(whole)
     pieces = [piece for side in _ALTERNATIVE.split(last) for piece in _ASIDE.split(side) if piece.strip(" $*")]
-    stated = [(piece, parse_quantity(piece)) for piece in (undelimited(piece.strip(" *")) for piece in pieces)]
+    stated = [(piece, parse_quantity(piece, letters)) for piece in (undelimited(piece.strip(" *")) for piece in pieces)]
     numbers = [number for _, number in stated if number is not None]
     if not numbers:
         return None
     if len(numbers) < len(stated):
         return AMBIGUOUS
     for side in earlier:
-        numbers += [number for piece in _ALTERNATIVE.split(side) if (number := parse_quantity(piece)) is not None]
+        pieces = _ALTERNATIVE.split(side)
+        numbers += [number for piece in pieces if (number := parse_quantity(piece, letters)) is not None]
     if any(not same_quantity(number, numbers[0]) for number in numbers):
         return AMBIGUOUS
     return stated[-1][0], numbers[len(stated) - 1]
 
 
-def read_number(content: str, prose: bool) -> Reading:
-    """Read a number; in ``prose`` a reason may follow it, and it must come first."""
+def read_number(content: str, prose: bool, letters: bool = False) -> Reading:
+    """Read a number; in ``prose`` a reason may follow it, and it must come first; ``letters`` as in stated_number."""
     if not prose:
-        found = stated_number(content)
+        found = stated_number(content, letters)
         return found[0] if isinstance(found, tuple) else found
     content = _lead(content)
     if _HEDGE.match(content):
         return AMBIGUOUS
     reason = _REASON.search(content)
-    found = stated_number(content[: reason.start()] if reason else content)
+    found = stated_number(content[: reason.start()] if reason else content, letters)
     if isinstance(found, tuple):
         return AMBIGUOUS if reason and offers_another(content[reason.start() :], found[1]) else found[0]
     begins = parse_quantity(re.match(r"[^\s,;:=]*", content)[0].rstrip(".")) is not None  # type: ignore[index]
