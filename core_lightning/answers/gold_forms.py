@@ -111,9 +111,9 @@ def _values(text: str, gold: str, kind: AnswerKind) -> list[Span]:
     # 9 / 3 is no way to write 3 but a calculation.
     fractions = _FRACTION.finditer(text) if quantity.value.denominator != 1 else ()
     found = [match.span() for match in fractions if _same(match[0], quantity)]
-    for match in NUMBER.finditer(text):
-        if _same(match[0], quantity) and not any(a <= match.start() < b for a, b in found):
-            found.append(match.span())
+    covered = {place for start, end in found for place in range(start, end)}
+    numbers = (match.span() for match in NUMBER.finditer(text) if match.start() not in covered)
+    found += [(start, end) for start, end in numbers if _same(text[start:end], quantity)]
     words = _number_words(quantity)
     return found + ([match.span() for match in words.finditer(text)] if words else [])
 

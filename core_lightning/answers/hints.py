@@ -8,6 +8,7 @@ value is an operand ("6 - 3 =") or was given, it stays: without it the derivatio
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ _SAID = re.compile(
     r"[\s$)*%]*(?:[A-Za-z]+\s+){0,3}(?:is|are|was|were|will be|remains?|left|in total|altogether|in all)\b"
 )
 _REASON = re.compile(r"\b(?:because|since|as|for)\b", re.IGNORECASE)
+_EQUALS_BEHIND = re.compile(r"\s*(?:\$\s*)?=\s*\S")
+_LINE_END = re.compile("\n")
 _REVERSED = re.compile(r"(?:^|[\n.,:;(]|\b(?:so|thus|hence|therefore|then|that))\s*\$?\s*\Z", re.IGNORECASE)
 
 
@@ -164,20 +167,23 @@ def _is_gold(line: str, gold: str, kind: AnswerKind, forms: Sequence[str]) -> bo
 def _results(text: str, found: Sequence[Span], closing: bool = True) -> list[Span]:
     """Those places of the gold value in which it stands as a result; ``closing``: the last sentences conclude."""
     free = [span for span in found if not is_operand(text, span)]
-    kept = [span for span in free if _is_result(text, span)]
+    results = [span for span in free if _is_result(text, span)]
     # "18 are left because 20 - 2 = 18" says it twice.
-    kept += [span for span in free if span not in kept and _is_reasoned(text, span, kept)]
+    kept = {*results, *_reasoned(text, free, results)}
     for start, end in _conclusions(text, free, closing):
         numbers = [match.span() for match in NUMBER.finditer(text, start, end)]
-        numbers = [span for span in numbers if not is_operand(text, span)]
-        for span in free:
-            if not start <= span[0] < end or span in kept:
-                continue
-            last = not any(number[0] >= span[1] for number in numbers)
+        last_number = next((number for number in reversed(numbers) if not is_operand(text, number)), None)
+        for span in _within(free, start, end):
+            last = last_number is None or last_number[0] < span[1]
             said = _SAYS.search(text, max(start, span[0] - LOOK_BACK), span[0]) or _SAID.match(text, span[1])
             if last or said or not is_numeral(text, span):
-                kept.append(span)
-    return kept
+                kept.add(span)
+    return sorted(kept)
+
+
+def _within(spans: Sequence[Span], start: int, end: int) -> Sequence[Span]:
+    """Those of the sorted spans that begin in [start, end)."""
+    return spans[bisect_left(spans, (start,)) : bisect_left(spans, (end,))]
 
 
 def _names_a_value(text: str, span: Span, kind: AnswerKind) -> bool:
@@ -190,26 +196,39 @@ def _is_result(text: str, span: Span) -> bool:
     start, end = span
     if _EQUALS.search(text, max(0, start - LOOK_BACK), start):
         return True
-    return bool(re.compile(r"\s*\$?\s*=\s*\S").match(text, end) and _REVERSED.search(text, max(0, start - 12), start))
+    return bool(_EQUALS_BEHIND.match(text, end) and _REVERSED.search(text, max(0, start - 12), start))
 
 
-def _is_reasoned(text: str, span: Span, results: Sequence[Span]) -> bool:
-    """Whether the same line goes on with "because" and the calculation whose result this is."""
-    end = text.find("\n", span[1])
-    later = [result for result in results if span[1] <= result[0] < (end if end >= 0 else len(text))]
-    return bool(later) and _REASON.search(text, span[1], later[0][0]) is not None
+def _reasoned(text: str, free: Sequence[Span], results: Sequence[Span]) -> list[Span]:
+    """Values in a line that goes on with "because" and the calculation whose result they are."""
+    if not results:
+        return []
+    reasons = [match.span() for match in _REASON.finditer(text)]
+    lines = [match.start() for match in _LINE_END.finditer(text)] + [len(text)]
+    found = []
+    for span in free:
+        line = lines[bisect_left(lines, span[1])]
+        result = _within(results, span[1], line)[:1]
+        if result and any(reason[1] <= result[0][0] for reason in _within(reasons, span[1], line)[:1]):
+            found.append(span)
+    return found
 
 
 def _conclusions(text: str, found: Sequence[Span], closing: bool) -> list[Span]:
     """Sentences that begin like a conclusion, and at the end all that say the value and at least the last ones."""
-    cuts = [0, *(match.end() for match in _SENTENCE.finditer(text)), len(text)]
-    sentences = [(a, b) for a, b in pairwise(cuts) if _SOMETHING.search(text, a, b)]
+    sentences = _sentences(text)
     first = len(sentences)
     if closing:
-        while first > 0 and any(sentences[first - 1][0] <= span[0] < sentences[first - 1][1] for span in found):
+        while first > 0 and _within(found, *sentences[first - 1]):
             first -= 1
         first = min(first, len(sentences) - CLOSING_SENTENCES)
     return [s for i, s in enumerate(sentences) if i >= first or _CONCLUDES.match(text, s[0])]
+
+
+def _sentences(text: str) -> list[Span]:
+    """Where the sentences and lines stand that say something."""
+    cuts = [0, *(match.end() for match in _SENTENCE.finditer(text)), len(text)]
+    return [(a, b) for a, b in pairwise(cuts) if _SOMETHING.search(text, a, b)]
 
 
 def _enclosed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -234,5 +253,8 @@ def _tidy(text: str) -> str:
     """Text without the lines and spaces that a removal leaves behind."""
     text = _BLANK_LINES.sub("\n\n", _BARE_MARKS.sub("", text))
     return re.sub(
-        r"(?<=\S)[ \t]{2,}|[ \t]+$", lambda gap: " " if gap.end() < len(text) else "", text.strip(), flags=re.MULTILINE
+        r"(?<=\S)[ \t]{2,}|(?<![ \t])[ \t]+$",
+        lambda gap: " " if gap.end() < len(text) else "",
+        text.strip(),
+        flags=re.MULTILINE,
     )

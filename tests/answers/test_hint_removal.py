@@ -1,5 +1,7 @@
 """What is left of a trace when its answer is taken out."""
 
+import sys
+
 import pytest
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
@@ -135,3 +137,30 @@ def test_leak(hint, gold, kind, leaks):
 )
 def test_strip_think(text, rest):
     assert strip_think(text) == rest
+
+
+def steps(call) -> int:
+    """How many lines and calls of Python a call takes."""
+    count = 0
+
+    def trace(*_):
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("unit", ["18 ", "1/2 ", "= 18. ", "so 18 ", "18 because ", "18\n"])
+@pytest.mark.parametrize("gold", ["18", "1/2"])
+@pytest.mark.parametrize("question", ["", "What?", "18 or 1/2"])
+@pytest.mark.parametrize("reads", [remove_answer, leaks_answer])
+def test_twice_the_places_of_gold_take_twice_the_work(unit, gold, question, reads):
+    few, many = (steps(lambda n=n: reads(unit * n + "= 18", gold, "number", (), question)) for n in (150, 300))
+    assert many < 2.3 * few
