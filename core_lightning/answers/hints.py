@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from core_lightning.answers.equality import bare_gold, canonical_answer, infer_kind
 from core_lightning.answers.gold_forms import NUMBER, Span, find_gold, is_numeral, is_operand
+from core_lightning.answers.gold_parts import find_parts
 from core_lightning.answers.statements import is_heading, statement_spans
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ LOOK_BACK = 80
 CLOSING_SENTENCES = 2
 """So many sentences at the end are taken for conclusions whatever they say."""
 
+MAX_ROUNDS = 5
+"""A trace whose parts of a list still stand together after so many removals makes no hint."""
+
 _LEAD_IN = re.compile(
     r"(?:(?:\b(?:so|thus|hence|therefore|then|finally|and|now|but|wait|no|hmm|actually|in conclusion|this means that|"
     r"we conclude that)\b|[*_])[\s,:]*)+\Z",
@@ -42,6 +46,11 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n")
 _CONCLUDES = re.compile(
     r"[\s*_>#-]*(?:so|thus|hence|therefore|finally|altogether|in total|in all|overall|in conclusion|in summary|as a result|"
     r"consequently|this means|that means|that leaves|that makes|the total|the final|the result)\b",
+    re.IGNORECASE,
+)
+_CHECK = re.compile(
+    r"[\s*_>#\d.)-]*(?:(?:so|now|and|then|finally|next|let['’]s|let us|let me|we can|we|i|to|a quick|also|double)[\s,-]+)*"
+    r"(?:check(?:ing)?\b(?!\s+out\b)|verif|plug(?:ging)? (?:it |this |that )?(?:back|in)|substitut\w+ back)",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(
@@ -71,7 +80,9 @@ def remove_answer(
     r"""The trace without its final answer.
 
     Every box, tag and "####" mark goes, every "answer is ..." sentence as a whole, and the gold value in any form
-    ("18", "$18.00", "eighteen") wherever it stands as a result; operands stay.
+    ("18", "$18.00", "eighteen") wherever it stands as a result; operands stay. Of a
+    list, tuple or interval all parts go that stand together. A sentence that checks the answer by computing with it goes
+    as a whole, if the question is known and does not give the value.
 
     Args:
         text: A completion.
@@ -107,11 +118,21 @@ def remove_answer(
     rest = _tidy(_without(text, spans))
     # With its unit: nothing of a line "18 dollars" is a hint.
     rest = "\n".join(line for line in rest.split("\n") if "=" in line or not _is_gold(line, gold, kind, forms))
+    given = bool(question) and _gives(question, gold, kind, forms)
+    if question and not given:
+        rest = _tidy(_without(rest, _checks(rest, find_gold(rest, gold, kind, forms))))
     found = find_gold(rest, gold, kind, forms)
     results = _results(rest, found)
-    if question and not _gives(question, gold, kind, forms):
+    if question and not given:
         results += [span for span in found if _names_a_value(rest, span, kind) and not is_operand(rest, span)]
-    rest = _tidy(_without(rest, results))
+    rest = _tidy(_without(rest, results + ([] if given else _all_parts(rest, gold, kind, forms))))
+    for _ in range(MAX_ROUNDS):  # what is taken out brings other parts of a list together
+        parts = [] if given else _all_parts(rest, gold, kind, forms)
+        if not parts:
+            break
+        rest = _tidy(_without(rest, parts))
+    else:
+        return ""
     return rest if _SOMETHING.search(rest) else ""
 
 
@@ -120,7 +141,8 @@ def leaks_answer(
 ) -> bool:
     """Whether a hint still says the gold answer.
 
-    It does where the value stands as a whole and not as an operand. A value that the question gives, too, counts only
+    It does where the value stands as a whole and not as an operand, where the parts of a list stand together, and in a
+    sentence that checks a value which the question does not give. A value that the question gives, too, counts only
     where it stands as a result.
 
     Args:
@@ -136,17 +158,40 @@ def leaks_answer(
     (False, True, False)
     """
     gold, kind = _resolve(gold, kind)
-    found = [span for span in find_gold(hint, gold, kind, forms) if not is_operand(hint, span)]
-    if found and question and _gives(question, gold, kind, forms):
-        found = _results(hint, found, closing=False)  # the end of a hint need not conclude
-    return bool(found)
+    places = find_gold(hint, gold, kind, forms)
+    found = [span for span in places if not is_operand(hint, span)]
+    if question and _gives(question, gold, kind, forms):
+        return bool(_results(hint, found, closing=False))  # the end of a hint need not conclude
+    return bool(found or _all_parts(hint, gold, kind, forms) or (question and _checks(hint, places)))
 
 
 def _gives(question: str, gold: str, kind: AnswerKind, forms: Sequence[str]) -> bool:
     """Whether a question states the gold value; a letter of an option in it says nothing."""
     if kind != "choice":
-        return bool(find_gold(question, gold, kind, forms))
+        return bool(find_gold(question, gold, kind, forms) or find_parts(question, gold, kind))
     return any(find_gold(question, form, infer_kind(form)) for form in forms)
+
+
+def _all_parts(text: str, gold: str, kind: AnswerKind, forms: Sequence[str]) -> list[Span]:
+    """The parts of a gold list that stand together, and those of the text of the gold option."""
+    return [
+        span
+        for form, its in ((gold, kind), *((f, infer_kind(f)) for f in forms))
+        for span in find_parts(text, form, its)
+    ]
+
+
+def _checks(text: str, found: Sequence[Span]) -> list[Span]:
+    """Sentences that check the answer by computing with it: "To check: 18 / 2 = 9."."""
+    checks, heading = [], False
+    for start, end in _sentences(text):
+        if heading or _CHECK.match(text, start):
+            heading = text[start:end].rstrip(" \n*").endswith(":")
+            if _within(found, start, end):
+                checks.append((start, end))
+        else:
+            heading = False
+    return checks
 
 
 def _resolve(gold: str, kind: AnswerKind) -> tuple[str, AnswerKind]:
