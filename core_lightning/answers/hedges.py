@@ -8,10 +8,8 @@ from core_lightning.answers.quantities import Quantity, parse_quantity, same_qua
 
 _NUMBER = r"(?P<number>-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\d.]*\d)"
 _DOUBT = r"maybe|perhaps|possibly|potentially|alternatively"
-_OFFER = (
-    rf"{_DOUBT}|or|probably|likely|sometimes|otherwise|else|unless|respectively|also|as\s+well\s+as|"
-    r"along\s+with|together\s+with|plus|(?:could|might|may|can)(?:\s+also)?\s+be|(?:and\s+)?then|in\s+(?:some|other)\s+cases"
-)
+_OFFER = rf"{_DOUBT}|sometimes|otherwise|unless|respectively|(?:could|might|may)(?:\s+also)?\s+be"
+_OFFER_AT_ONCE = r"or|also|plus|probably|(?:(?:more|most)\s+)?likely|as\s+well\s+as|along\s+with|together\s+with|and\s+then|in\s+(?:some|other)\s+cases"
 _LINK = (
     r"(?:(?:it|is|it['’]s|be|the|answer|even|about|around|more|most|likely|as|well|also|then|might|could|may|or|but|and)\b"
     r"[\s,:]*)*"
@@ -19,7 +17,10 @@ _LINK = (
 _DOUBTED = re.compile(
     rf"\b(?:{_DOUBT}|(?:could|might|may|can)\s+also\s+be)\b[\s,:]*{_LINK}[$(*\\\"']*{_NUMBER}", re.IGNORECASE
 )
-_OFFERED = re.compile(rf"\b(?:{_OFFER})\b[\s,:]*{_LINK}[$(*\\\"']*{_NUMBER}", re.IGNORECASE)
+_OFFERED = re.compile(
+    rf"(?:\b(?:{_OFFER})|\A[\s,;(–—-]*(?:(?:but|and)\s+)?(?:{_OFFER_AT_ONCE}))\b[\s,:]*{_LINK}[$(*\\\"']*{_NUMBER}",
+    re.IGNORECASE,
+)
 _POSSIBLE = re.compile(
     rf"{_NUMBER}[^\d.;]{{0,20}}\bis\s+(?:also\s+)?(?:possible|plausible|likely|an\s+option)\b", re.IGNORECASE
 )

@@ -71,10 +71,14 @@ _SHORT_UNITS = re.compile(
 _NOT_A_UNIT = re.compile(
     r"or|and|not?|nor|but|is|are|was|were|isn|be|been|to|than|then|plus|minus|times|over|divided|by|if|maybe|perhaps|"
     r"either|neither|both|more|less|fewer|greater|wrong|incorrect|instead|half|third|quarter|pi|sqrt|sin|cos|tan|cot|sec|"
-    r"thirds|fourths|(?:fif|six|seven|eigh|nin|ten)ths?|hundredths?|thousandths?|two|three|four|five|six|seven|eight|nine|"
-    r"tens?|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teens?|twenty|thirty|fou?rty|fifty|sixty|seventy|eighty|ninety|hundreds|thousands|"
-    r"millions|billions|trillions|dozens|csc|log|ln|exp|mod|squared|cubed|factorial|inf|infinity|infty|frac|theta|alpha|beta|cdot|div|sum|prod|lim|max|det|gcd|lcm"
+    r"csc|log|ln|exp|mod|squared|cubed|factorial|inf|infinity|infty|frac|theta|alpha|beta|cdot|div|sum|prod|lim|max|det|gcd|lcm"
 )
+_NUMERAL = re.compile(
+    r"thirds|fourths|(?:fif|six|seven|eigh|nin|ten)ths?|hundredths?|thousandths?|two|three|four|five|six|seven|eight|nine|"
+    r"tens?|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teens?|twenty|thirty|fou?rty|fifty|sixty|seventy|eighty|ninety|"
+    r"hundreds|thousands|millions|billions|trillions|dozens"
+)
+"""A unit begins with none of them: 6 tens, 6 thirds, 6 seven."""
 _WORDS = re.compile(r"[^\W\d_]+(?:[/'-][^\W\d_]+)*\.?(?:\^\{?[23]\}?)?|°[CF]?|%")
 _HALF_OF_DAY = re.compile(r"\b([ap])\.\s?m\b\.?", re.IGNORECASE)
 _ASIDE = re.compile(r"(?P<unit>.*?)\s+\(\s*(?P<aside>[^\W\d_](?:[^\W\d_]|[ .°-])*)\)", re.DOTALL)
@@ -252,7 +256,9 @@ def _unit_name(written: list[str], glued: bool, known: bool, letters: bool) -> s
     is_unit = (
         known or first.startswith("°") or (len(first) > 2 and not glued) or _SHORT_UNITS.fullmatch(first) or is_letter
     )
-    if not is_unit or first in _SCALES or any(_NOT_A_UNIT.fullmatch(word.rstrip(".")) for word in (first, *words[1:])):
+    if not is_unit or first in _SCALES or _NUMERAL.fullmatch(first):
+        return None
+    if any(_NOT_A_UNIT.fullmatch(word.rstrip(".")) for word in (first, *words[1:])):
         return None
     if not _SINGLE_LETTERS.get(first, _ARTICLE).issuperset(word for word in words[1:] if len(word) == 1):
         return None  # 6 m n

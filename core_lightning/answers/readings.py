@@ -59,7 +59,7 @@ _BETWEEN_LETTERS = (
 )
 # Behind a dash or a full stop begins the option's text, unless a letter stands there alone: "A - D", "A. B. C."
 _OTHER_LETTER = re.compile(
-    rf"\s*(?:[(\[.]?\s*(?:[,/&;|+∨]|\b(?:{_BETWEEN_LETTERS})\b)|(?=[(\[]\s*[A-Za-z]\s*[)\]])"
+    rf"\s*(?:[(\[.]?\s*(?:[,/&;|∨]|\+(?=\s*(?-i:[(\[]?[A-Z]))|\b(?:{_BETWEEN_LETTERS})\b)|(?=[(\[]\s*[A-Za-z]\s*[)\]])"
     r"|(?:-|\.\.+|…|\b(?:to|through)\b)\s*(?=(?-i:[(\[]?[A-Z][)\]]?)\s*(?:\Z|[,;.)/]|\b(?:or|and)\b))"
     r"|\s+(?=(?-i:[A-Z])\))|(?P<end>[.)])\s+(?=(?-i:[A-Z])\s*(?:(?P=end)|\Z))|\n\s*(?=\W*(?-i:[A-Z])\W*\Z))"
     rf"[\s,(\[/]*(?:(?:{_BETWEEN_LETTERS}|probably|likely|even|else|could|might|may|be|it|is|the|option|choice|answer|both|"

@@ -183,6 +183,11 @@ MORE_NUMBERS = [
     ("The answer is 5, because it may be 3 + 2.", "5", "number", True),
     ("The answer is 5, or 5.0.", "5", "number", True),
     ("Answer: 5, maybe 6", "6", "number", False),
+    ("Answer: 5 or, more likely, 6", "5", "math", False),
+    ("The answer is 5, if only 4 remained, then 9 - 4 = 5 were eaten.", "5", "number", True),
+    ("The answer is 5, there can be 10 / 2 = 5 boxes on it.", "5", "number", True),
+    ("The answer is 5, Amy is also 4 years older, so 9 - 4 = 5.", "5", "number", True),
+    ("Therefore, he earned 13 x $10 = $130 for the first two weeks.", "130", "number", True),
 ]
 
 MORE_CHOICES = [
@@ -272,6 +277,8 @@ MORE_CHOICES = [
     ("Answer: A - a dog", "A", "choice", True),
     ("Answer: A – dogs", "A", "choice", True),
     ('Answer: "A"', "A", "choice", True),
+    ("Answer: A, (a + b)(a - b)", "A", "choice", True),
+    ("Answer: (A) + (B)", "A", "choice", False),
     ("Answer: A (not B)", "A", "choice", True),
     ("Answer: **A.** a dog", "A", "choice", True),
     ("Answer: A. B is wrong", "A", "choice", True),
