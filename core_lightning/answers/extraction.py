@@ -5,8 +5,9 @@ The rules, in order:
 1. Only what stands after the last think block counts; an unclosed think block means no answer.
 2. A final-answer statement is a balanced ``\boxed{}``, an ``<answer>`` tag, a "####" mark or an "answer is ..."
    sentence. The last one counts: a later statement corrects an earlier one. A box or tag that was cut off is no answer.
-3. Two different answers in one statement ("A or B"), or in two statements with no words between them, are ambiguous,
-   and an ambiguous last statement means no answer. Stating the same value twice is fine.
+3. Two different answers in one statement ("A or B", "5, maybe 6", "5 for A and 6 for B"), or in two statements with no
+   words between them, are ambiguous, and an ambiguous last statement means no answer. Stating the same value twice is
+   fine.
 4. Without a statement, a number counts when the last line is a number or ends in "= number", and a letter when it is
    the last line or opens the only line. A number or letter anywhere else never does.
 """
