@@ -34,7 +34,8 @@ _STATED = re.compile(rf"(?:=|≈|\\approx(?![A-Za-z])|{_RELATION}|\b(?:is|are|be
 _BOUNDED = re.compile(rf"{_RELATION}[\s$(\[{{\\]*\Z")
 _BOUNDS = re.compile(rf"[\s$)}}]*{_RELATION}")
 _BETWEEN_PARTS = re.compile(
-    r"[\s$(){}\[\]\\,;&*]*(?:(?:or|and|to)\b|\\text\s*\{\s*(?:or|and)\s*\}|\\le\b|<|≤)?[\s$(){}\[\]\\,;*]*(?:[A-Za-z](?:_\d)?\s*=\s*)?"
+    r"[\s$(){}\[\]\\,;&*]*(?:(?:or|and|to)\b|\\text\s*\{\s*(?:or|and)\s*\}|\\le\b|<|≤)?"
+    r"[\s$(){}\[\]\\,;*]*(?:[A-Za-z](?:_\d)?\s*=\s*)?"
 )
 
 

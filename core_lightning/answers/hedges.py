@@ -9,7 +9,10 @@ from core_lightning.answers.quantities import Quantity, parse_quantity, same_qua
 _NUMBER = r"(?P<number>-?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\d.]*\d)"
 _DOUBT = r"maybe|perhaps|possibly|potentially|alternatively"
 _OFFER = rf"{_DOUBT}|sometimes|otherwise|unless|respectively|(?:could|might|may)(?:\s+also)?\s+be"
-_OFFER_AT_ONCE = r"or|also|plus|probably|(?:(?:more|most)\s+)?likely|as\s+well\s+as|along\s+with|together\s+with|and\s+then|in\s+(?:some|other)\s+cases"
+_OFFER_AT_ONCE = (
+    r"or|also|plus|probably|(?:(?:more|most)\s+)?likely|as\s+well\s+as|along\s+with|"
+    r"together\s+with|and\s+then|in\s+(?:some|other)\s+cases"
+)
 _LINK = (
     r"(?:(?:it|is|it['’]s|be|the|answer|even|about|around|more|most|likely|as|well|also|then|might|could|may|or|but|and)\b"
     r"[\s,:]*)*"
