@@ -3,12 +3,14 @@ r"""Whether an answer equals gold, decided without computer algebra wherever tha
 from __future__ import annotations
 
 import re
+import unicodedata
 from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from core_lightning.answers.equation_sides import read_side
 from core_lightning.answers.equation_tokens import tokens_of
+from core_lightning.answers.literal import compared_as_written, is_calculation, joined_arguments, written_form
 from core_lightning.answers.notation import plain_notation, undelimited
 from core_lightning.answers.quantities import parse_quantity, same_quantity
 from core_lightning.answers.readings import is_expression, read_choice, stated_number
@@ -27,6 +29,9 @@ _UNIT = re.compile(
     r"\s*(?P<power>\^\s*\{?[23]\}?)?\s*\$?\.?\s*\Z"
 )
 _SPACE = re.compile(r"\s+")
+# A space between two numerals parts them: "1 0 1" is not 101.
+_LOOSE_SPACE = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+_PARTED = re.compile(r"\d,\s+\d{3}(?!\d)")
 _LONE_BRACES = re.compile(r"(?<=[\^_])\{(\w)\}")
 _BASED = re.compile(r"(?P<digits>[0-9A-Z.]+)_\{?(?P<base>\d+)\}?")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
@@ -77,11 +82,13 @@ def canonical_answer(answer: str, kind: AnswerKind) -> str | None:
         return letter if isinstance(letter, str) else None
     if kind == "text":
         return _words(answer) or None
-    number = stated_number(answer)
+    number = stated_number(answer, letters=kind == "number")
     if isinstance(number, tuple):
         return str(number[1])
     if kind == "number":
         return None
+    if (form := written_form(answer, mathematics=True)) is not None:
+        return form
     value = _exact(_measured(answer)[0])
     return _expression(_measured(answer)[0]) or None if value is None else str(value)
 
@@ -92,25 +99,38 @@ def decide(answer: str, gold: str, kind: AnswerKind) -> bool | None:
     Args:
         answer: An extracted answer.
         gold: Gold answer without its mark, see :func:`bare_gold`.
-        kind: ``auto`` compares as mathematics where gold is a number or an expression.
+        kind: ``auto`` takes the kind of gold. Where gold is a number, roots, powers and fractions of that value are right
+            and calculations still to be done are not; texts that only look like mathematics are compared as written.
 
     >>> decide("18 dollars", "18", "number"), decide("0.33", "1/3", "math"), decide(r"2\sqrt3", r"\sqrt{12}", "math")
     (True, False, None)
+    >>> decide(r"\sqrt{4}", "2", "auto"), decide("37*48", "1776", "auto"), decide("6:15", "12:30", "auto")
+    (True, False, False)
     """
+    inferred = kind == "auto"
     if kind == "auto":
         kind = infer_kind(gold)
-        kind = "math" if kind == "number" else kind
+        kind = "math" if kind == "number" else kind  # sqrt(4) is right where gold is 2
     if kind == "choice":
         letter = read_choice(answer)
         return isinstance(letter, str) and letter == read_choice(gold)
     if kind == "text":
         return _words(answer) == _words(gold)
-    gold_number, number = parse_quantity(gold), stated_number(answer)
+    return _same_value(answer, gold, kind, inferred)
+
+
+def _same_value(answer: str, gold: str, kind: AnswerKind, inferred: bool) -> bool | None:
+    """Compare numbers and mathematics; ``inferred``: nobody said that the problem asks for mathematics."""
+    letters = kind == "number"
+    gold_number, number = parse_quantity(gold, letters), stated_number(answer, letters)
     if gold_number is not None and number is not None:
         return isinstance(number, tuple) and same_quantity(number[1], gold_number)
-    if kind == "number" and gold_number is not None:
+    if gold_number is not None and (kind == "number" or is_calculation(_measured(answer)[0], operators=inferred)):
         return False
-    return _same_expression(answer, gold, symbolic=kind == "math")
+    if isinstance(number, tuple) and _PARTED.search(gold):
+        return False  # "1, 234" are two numbers, and 1,234 is one
+    written = compared_as_written(answer, gold, mathematics=not inferred)
+    return _same_expression(answer, gold, symbolic=kind == "math") if written is None else written
 
 
 def _same_expression(answer: str, gold: str, symbolic: bool) -> bool | None:
@@ -150,12 +170,13 @@ def _exact(text: str) -> Fraction | None:
 
 
 def _words(text: str) -> str:
-    text = undelimited(plain_notation(text)).strip(" .\"'`*")
-    return _SPACE.sub(" ", text).casefold()
+    text = unicodedata.normalize("NFC", undelimited(plain_notation(text)).strip(" .\"'`*").casefold())
+    return _SPACE.sub(" ", text)
 
 
 def _expression(text: str) -> str:
-    text = _SPACE.sub("", undelimited(plain_notation(undelimited(text))).rstrip(".")).replace("$", "")
+    text = joined_arguments(undelimited(plain_notation(undelimited(text))).rstrip("."))
+    text = _LOOSE_SPACE.sub("", text).replace("$", "")
     return _LONE_BRACES.sub(r"\1", text)
 
 

@@ -85,10 +85,12 @@ def _first_side(tokens: Sequence[Token], first: int, relation: int) -> Side | No
 
 
 def _torn(tokens: Sequence[Token], start: int) -> bool:
-    """Whether the mark before a left side tears a number apart: "14, 400 / 80", "1 + . 84"."""
+    """Whether the mark before a left side tears a number apart: "14, 400 / 80", "1 + . 84", "1 . 5"."""
     if start < 2 or tokens[start - 1].text not in (",", "."):
         return False
     earlier = tokens[start - 2].kind
+    if earlier == "n" and tokens[start - 1].text == "." and tokens[start - 1].spaced:
+        return True
     return earlier in ("+", "-", "*", "/", "^") or (earlier == "n" and len(tokens[start].text) == 3)
 
 

@@ -52,6 +52,15 @@ MEASURES = _set(
 )
 """Units, in the singular, that may hold a number of others."""
 
+CLOCK = _set("am pm o'clock o’clock noon midnight")
+"""Words of a time of day, which goes on at one behind twelve."""
+
+OF_A_LIST = _set(
+    "average avg mean median mode range sum product gcd gcf hcf lcm lcd max maximum min minimum greatest least largest",
+    "smallest difference add adding between",
+)
+"""Words that take all the numbers of a list."""
+
 RATIOS = frozenset(
     [2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 25, 28, 30, 31, 36, 48, 50, 52, 60, 100, 144, 168, 360, 365, 366]
 ) | frozenset([1000, 1440, 1760, 2000, 3600, 5280, 10**4, 86400, 10**6])

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from core_lightning.answers.equation_sides import Side, left_side, right_side
 from core_lightning.answers.equation_tokens import Token, tokens_of
-from core_lightning.answers.equation_words import MEASURES, RATIOS
+from core_lightning.answers.equation_words import CLOCK, MEASURES, OF_A_LIST, RATIOS, singular
 
 MAX_TEXT_CHARS = 100_000
 """Only so many characters at the beginning of a text are read."""
@@ -26,6 +26,7 @@ _ROUNDED = re.compile(
     re.IGNORECASE,
 )
 _NOT_SAID = re.compile(r"\b(?:if|suppose|assum\w+|whether|not|n['’]t|instead of|than)\s*[\"'$(]*\Z", re.IGNORECASE)
+_FEET_AND_INCHES = re.compile(r"\d\s*['’′][^\w\n]{0,5}\d+\s*[\"”″]")
 _REMAINDER = re.compile(r"\bremainder\b|\bleft ?over\b|\bwith (?:a |an )?\w+ (?:\w+ )?(?:remain|left)", re.IGNORECASE)
 
 
@@ -82,25 +83,26 @@ def _equations(bare: str, text: str) -> list[Equation]:
         if left is None or right is None:
             continue
         start, end = tokens[left.start].start, tokens[right.end - 1].end
-        holds = not left.values.isdisjoint(right.values) or _rounds(bare, start, end, left, right, token.kind == "~")
+        rounded, percent = token.kind == "~", tokens[right.end - 1].kind == "%"
+        holds = not left.values.isdisjoint(right.values) or _rounds(bare, start, end, left, right, rounded, percent)
         if holds or (_certain(tokens, i, left, right) and _asserted(bare, start, end, left)):
             found.append(Equation(text[start:end], holds))
     return found
 
 
-def _rounds(text: str, start: int, end: int, left: Side, right: Side, rounded: bool) -> bool:
-    """Whether the right side is the left one after rounding, where the text or the decimals allow that."""
+def _rounds(text: str, start: int, end: int, left: Side, right: Side, rounded: bool, percent: bool) -> bool:
+    """Whether the right side is the left one after rounding, where the text, a percent sign or the decimals allow that."""
     context = text[max(text.rfind("\n", 0, start) + 1, start - 80) : end + 60].partition("\n")[0]
     rounded = rounded or _ROUNDED.search(context) is not None
-    return any(_rounds_to(a, b, right.written, rounded) for a in left.values for b in right.values)
+    return any(_rounds_to(a, b, right.written, rounded, percent) for a in left.values for b in right.values)
 
 
-def _rounds_to(left: Fraction, right: Fraction, written: Token | None, rounded: bool) -> bool:
+def _rounds_to(left: Fraction, right: Fraction, written: Token | None, rounded: bool, percent: bool) -> bool:
     unit = Fraction(1, 10**written.decimals) if written else Fraction(1)  # the last digit that is written
     if written and written.value and right != written.value:  # 33.33% is 0.3333
         unit *= abs(right / written.value)
     gap = abs(left - right)
-    if written and written.decimals and gap <= unit / 2:
+    if written and (written.decimals or percent) and gap <= unit / 2:
         return True
     if not rounded:
         return False
@@ -116,6 +118,8 @@ def _rounds_to(left: Fraction, right: Fraction, written: Token | None, rounded: 
 
 def _asserted(text: str, start: int, end: int, left: Side) -> bool:
     """Whether the text says the equation as it stands, and not "if 5 + 3 = 9" or "7 / 2 = 3, with 1 remaining"."""
+    if _FEET_AND_INCHES.search(text, start, end):
+        return False
     if "/" in left.operators and _REMAINDER.search(text[end : end + 80].partition("\n")[0]):
         return False
     return not _NOT_SAID.search(text, max(0, start - 30), start)
@@ -123,6 +127,8 @@ def _asserted(text: str, start: int, end: int, left: Side) -> bool:
 
 def _certain(tokens: Sequence[Token], relation: int, left: Side, right: Side) -> bool:
     """Whether an equation whose values differ is false, and not one of units ("2 hours = 120 minutes")."""
+    if _of_a_list(tokens, left) or _of_mixed_units(tokens, left, right):
+        return False
     units = left.units | right.units
     described = [t for t in tokens[left.end : relation] if t.kind == "w"]
     if len(described) > 2 + any(t.text.lower() in ("per", "a", "each") for t in described[:-1]):
@@ -137,3 +143,39 @@ def _certain(tokens: Sequence[Token], relation: int, left: Side, right: Side) ->
     if left.operators & {"+", "-"} and len(left.units) > 1:
         return False
     return not any(a and b and max(a / b, b / a) in RATIOS for a in left.values for b in right.values)
+
+
+def _of_mixed_units(tokens: Sequence[Token], left: Side, right: Side) -> bool:
+    """Whether times of day stand there, or a sum of measures in other units: "10 am + 4 = 2 pm", "3 ft + 6 in = 42 in"."""
+    if any(token.text.lower() in CLOCK for token in tokens[left.start : right.end + 1]):
+        return True
+    a, b = ((side.units | _inches(tokens, side)) & MEASURES for side in (left, right))
+    return not left.operators.isdisjoint(("+", "-")) and (len(a) > 1 or bool(a - b and b))
+
+
+def _inches(tokens: Sequence[Token], side: Side) -> set[str]:
+    """The unit "in" where it stands behind a number, and nothing behind it that something could be in."""
+    for i in range(side.start, side.end):
+        kinds = [t.kind for t in tokens[i : i + 3]]
+        if kinds[:2] == ["n", "w"] and tokens[i + 1].text.lower() == "in" and kinds[2:] not in (["w"], ["n"]):
+            return {"inch"}
+    return set()
+
+
+def _of_a_list(tokens: Sequence[Token], left: Side) -> bool:
+    """Whether a left side is the end of a list: "the average of 2, 4, 6 = 4"."""
+    mark = left.start - 1
+    if mark > 0 and tokens[mark].text.lower() == "and":
+        mark -= 1
+    if mark < 1 or tokens[mark].text not in (",", ";", "."):
+        return False
+    first = mark
+    while first > 0 and (tokens[first - 1].kind in ("n", "w", "(") or tokens[first - 1].text in (",", ";")):
+        first -= 1
+    listed = tokens[first:mark]
+    if not any(t.kind == "n" for t in listed[-2:]) or (first and tokens[first - 1].kind in ("=", "~")):
+        return False
+    if not left.operators:
+        return tokens[mark].text != "." or listed[-1].kind == "n"
+    named = {singular(word) for t in listed if t.kind == "w" for word in t.text.lower().split()}
+    return tokens[mark].text != "." and not OF_A_LIST.isdisjoint(named)

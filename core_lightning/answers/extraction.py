@@ -5,8 +5,9 @@ The rules, in order:
 1. Only what stands after the last think block counts; an unclosed think block means no answer.
 2. A final-answer statement is a balanced ``\boxed{}``, an ``<answer>`` tag, a "####" mark or an "answer is ..."
    sentence. The last one counts: a later statement corrects an earlier one. A box or tag that was cut off is no answer.
-3. Two different answers in one statement ("A or B"), or in two statements with no words between them, are ambiguous,
-   and an ambiguous last statement means no answer. Stating the same value twice is fine.
+3. Two different answers in one statement ("A or B", "5, maybe 6", "5 for A and 6 for B"), or in two statements with no
+   words between them, are ambiguous, and an ambiguous last statement means no answer. Stating the same value twice is
+   fine.
 4. Without a statement, a number counts when the last line is a number or ends in "= number", and a letter when it is
    the last line or opens the only line. A number or letter anywhere else never does.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from core_lightning.answers.hedges import taken_back
 from core_lightning.answers.quantities import parse_quantity, same_quantity
 from core_lightning.answers.readings import (
     AMBIGUOUS,
@@ -46,6 +48,11 @@ _LETTER_LINE = re.compile(
 )
 _LIST_MARK = re.compile(r"\(?\d{1,2}[.)]\Z")
 _BETWEEN_WORDS = re.compile(r"[^\W\d_]{2,}")
+# Of "Answer: A. B. C." and "Answer: A. Or B." the sentence is over behind the first letter.
+_MORE_LETTERS = re.compile(
+    r"[.)]?(?:[^\S\n]+(?:(?i:or|maybe|perhaps|possibly|alternatively),?\s+)*\(?([A-J])\)?(?:\.|[^\S\n]*(?=\n|\Z))"
+    r"|\n[\W_]*([A-J])\W*\Z)"
+)
 _CONNECTORS = re.compile(r"\b(?:or|and|the|text|also)\b", re.IGNORECASE)
 
 
@@ -80,7 +87,9 @@ def extract_answer(completion: str, kind: AnswerKind = "auto", opened: bool = Fa
         reading = _read(statement, kind) if statement.closed else AMBIGUOUS
         if reading is None:
             continue
-        if previous is not None and _contradicts(text, previous, answer, statement, reading):
+        if statement.form == "phrase" and isinstance(reading, str) and _taken_back(text, statement.end, reading, kind):
+            reading = AMBIGUOUS
+        if previous is not None and _contradicts(text, previous, answer, statement, reading, kind):
             reading = AMBIGUOUS
         answer, previous = reading, statement
     if previous is None:
@@ -101,13 +110,14 @@ def _read(statement: Statement, kind: AnswerKind, depth: int = 0) -> Reading:
         front = Statement("phrase", 0, inner[0].start, _CONNECTORS.sub(" ", content[: inner[0].start]).strip(" ,;"))
         # Every level is read twice, so the time doubles with each.
         if depth > MAX_NESTED or (
-            statement.form in ("phrase", "hash") and _differ(_read(front, kind, depth), _read(inner[0], kind, depth))
+            statement.form in ("phrase", "hash")
+            and _differ(_read(front, kind, depth), _read(inner[0], kind, depth), kind)
         ):
             return AMBIGUOUS  # the answer is 5 and the answer is 6
         content, prose = inner[0].content, prose or inner[0].form == "phrase"
     match kind:
         case "number":
-            reading = read_number(content, prose)
+            reading = read_number(content, prose, letters=True)
         case "choice":
             reading = read_choice(content)
         case "math":
@@ -131,21 +141,32 @@ def _read_any(content: str, prose: bool) -> Reading:
     return maths or read_text(content)
 
 
-def _contradicts(text: str, previous: Statement, answer: Reading, statement: Statement, reading: Reading) -> bool:
+def _taken_back(text: str, end: int, reading: str, kind: AnswerKind) -> bool:
+    """Whether what follows an "answer is ..." sentence is another answer and nothing else."""
+    if kind in ("choice", "auto") and re.fullmatch("[A-J]", reading):
+        more = _MORE_LETTERS.match(text, end)
+        return more is not None and reading not in more.groups()
+    number = parse_quantity(reading, letters=kind == "number") if kind in ("number", "math", "auto") else None
+    return number is not None and taken_back(text, end, number)
+
+
+def _contradicts(
+    text: str, previous: Statement, answer: Reading, statement: Statement, reading: Reading, kind: AnswerKind
+) -> bool:
     """Whether a statement stands beside the previous one with another answer and without a word that corrects it."""
     between = _CONNECTORS.sub(" ", text[previous.end : statement.start])
     if len(between) > MAX_LINE_CHARS or _BETWEEN_WORDS.search(between):
         return False
     if isinstance(answer, str) and isinstance(reading, str):
-        return _differ(answer, reading)
+        return _differ(answer, reading, kind)
     return previous.form == statement.form  # a sentence nobody can read is settled by the mark behind it
 
 
-def _differ(a: Reading, b: Reading) -> bool:
+def _differ(a: Reading, b: Reading, kind: AnswerKind) -> bool:
     """Whether both are answers, and not the same one."""
     if not (isinstance(a, str) and isinstance(b, str)):
         return False
-    x, y = parse_quantity(a), parse_quantity(b)
+    x, y = (parse_quantity(text, letters=kind == "number") for text in (a, b))
     return not (same_quantity(x, y) if x and y else a.casefold().split() == b.casefold().split())
 
 
@@ -158,7 +179,7 @@ def _bare(text: str, kind: AnswerKind) -> Reading:
     if kind in ("choice", "auto") and (_LETTER_LINE.fullmatch(line) or (kind == "choice" and not head)):
         return read_choice(line)
     if kind in ("number", "math", "auto") and not (head and _LIST_MARK.match(line)):
-        found = stated_number(line)
+        found = stated_number(line, letters=kind == "number")
         if isinstance(found, tuple):
             return found[0]
     return None

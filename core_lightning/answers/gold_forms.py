@@ -7,8 +7,10 @@ option by its letter or by its text.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise, permutations
 from typing import TYPE_CHECKING
 
 from core_lightning.answers.equality import canonical_answer, infer_kind
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 
+MAX_BRACKETS = 8
+"""So many brackets are taken for a part of the answer that they open."""
 MAX_FORM_CHARS = 500
 """A longer gold answer is looked for word by word as it is written."""
 
@@ -51,8 +55,17 @@ _OPERATOR_BEFORE = re.compile(
     r"|\\sqrt\s*\{?\s*|[\^_]\s*\{?\s*)[$(]*\Z"
 )
 _LABEL = re.compile(r"(?:^|\n)[\s*#>-]*(?:(?:step|part|case|question)\s*)?\Z", re.IGNORECASE)
-_BETWEEN = r"(?:\s|[{}()]|\\[,;:!]|\\left|\\right|\\cdot(?![a-z]))*"
+_BETWEEN = r"(?:\s|[{}()*·×⋅]|\\[,;:!]|\\left|\\right|\\(?:cdot|times)(?![a-z]))*"
 """Between the parts of an expression: spaces, braces, and a sign of multiplication that may be left out."""
+_TOKEN = re.compile(r"\\[A-Za-z]+|\^\s*(?:\{\s*\d+\s*\}|\d)|\d+|\S")
+_SHORT_FRACTION = re.compile(r"(\\frac)\s*(\d)\s*(\d)(?!\d)")
+_ROOT = re.compile(
+    r"(?<![\w.\\^/])(?:(?P<factor>\d{1,9})\s*(?:[*·×⋅]|\\(?:cdot|times)(?![a-z]))?\s*)?(?:\\sqrt|√|sqrt)\s*"
+    r"(?:[{(]\s*(?P<inner>\d{1,9})\s*[)}]|(?P<bare>\d{1,9}))(?![\w.])"
+)
+MAX_TERMS = 3
+"""The terms of a longer sum are not looked for in another order."""
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SQUARE_ROOT = r"(?:\\sqrt|√|sqrt)"
 
 
@@ -102,18 +115,19 @@ def _letters(text: str, gold: str) -> list[Span]:
 
 
 def _values(text: str, gold: str, kind: AnswerKind) -> list[Span]:
-    quantity = parse_quantity(gold) if kind in ("number", "math") else None
+    quantity = parse_quantity(gold, letters=kind == "number") if kind in ("number", "math") else None
     if quantity is None:
         pattern = _written(gold, kind)
-        return [match.span() for match in pattern.finditer(text)] if pattern else []
+        spans = [_opened(text, gold, match.span()) for match in pattern.finditer(text)] if pattern else []
+        return spans + _roots(text, gold) if kind == "math" else spans
     if not text.isascii():  # foreign digits and minus signs, where that keeps every position
         text = "".join(plain if len(plain := unify_characters(c)) == 1 else c for c in text)
     # 9 / 3 is no way to write 3 but a calculation.
     fractions = _FRACTION.finditer(text) if quantity.value.denominator != 1 else ()
     found = [match.span() for match in fractions if _same(match[0], quantity)]
-    for match in NUMBER.finditer(text):
-        if _same(match[0], quantity) and not any(a <= match.start() < b for a, b in found):
-            found.append(match.span())
+    covered = {place for start, end in found for place in range(start, end)}
+    numbers = (match.span() for match in NUMBER.finditer(text) if match.start() not in covered)
+    found += [(start, end) for start, end in numbers if _same(text[start:end], quantity)]
     words = _number_words(quantity)
     return found + ([match.span() for match in words.finditer(text)] if words else [])
 
@@ -130,21 +144,68 @@ def _written(gold: str, kind: AnswerKind) -> re.Pattern[str] | None:
     """What matches an answer that is no number, with any spaces; in mathematics also with other braces and roots."""
     plain = undelimited(plain_notation(gold)).strip(" .")
     if kind == "text" or len(plain) > MAX_FORM_CHARS:
-        pieces = [re.escape(word) for word in plain.split()]
-        between = r"\s+"
+        # An accent is a character of its own, or a part of one.
+        forms = [{re.escape(unicodedata.normalize(form, word)) for form in ("NFC", "NFD")} for word in plain.split()]
+        ways = [r"\s+".join(f"(?:{'|'.join(sorted(form))})" for form in forms)]
     else:
-        tokens = re.findall(r"\\[A-Za-z]+|\S", plain)
-        # What may stand anywhere between is nowhere asked for: a row of it could be read in too many ways.
-        pieces = [_piece(token) for token in tokens if not re.fullmatch(_BETWEEN, token)]
-        between = _BETWEEN
-    if not pieces:
+        ways = [way for order in _orders(plain) if (way := _with_any_spaces(order))]
+    if not any(ways):
         return None
-    opening = r"(?:[({]\s*)*" if plain[0] in "({" else ""
     closing = r"(?:\s*[})])*" if plain[-1] in "})" else ""
-    return re.compile(r"(?<![\w\\])" + opening + between.join(pieces) + closing + r"(?!\w)", re.IGNORECASE)
+    return re.compile(rf"(?<![\w\\])(?:{'|'.join(ways)}){closing}(?!\w)", re.IGNORECASE)
+
+
+def _with_any_spaces(plain: str) -> str:
+    """A pattern of an expression, with any braces and spaces, and with or without signs of multiplication."""
+    tokens = _TOKEN.findall(_SHORT_FRACTION.sub(r"\1{\2}{\3}", plain))
+    # What may stand anywhere between is nowhere asked for: a row of it could be read in too many ways.
+    tokens = [token for token in tokens if not re.fullmatch(_BETWEEN, token)]
+    pattern = ""
+    for i, token in enumerate(tokens):
+        apart = i > 0 and token[0].isdecimal() and tokens[i - 1][-1].isdecimal()
+        pattern += (r"(?!\d)" if apart else "") + (_BETWEEN if i else "") + _piece(token)
+    return pattern
+
+
+def _orders(plain: str) -> list[str]:
+    """A sum with its terms in every order; anything else as it is."""
+    depth, cuts = 0, [0]
+    for i, character in enumerate(plain):
+        depth += (character in "([{") - (character in ")]}")
+        if not depth and i and character in "+-" and plain[i - 1] not in "^_":
+            cuts.append(i)
+    if not 1 < len(cuts) <= MAX_TERMS or re.search(r"[=<>,;^_]\s*[-+]|[=<>,;±]|\\(?:le|ge|in|cup|pm|to)", plain):
+        return [plain]
+    terms = [plain[a:b].strip() for a, b in pairwise([*cuts, len(plain)])]
+    terms = [term if term[0] in "+-" else "+" + term for term in terms]
+    return list(dict.fromkeys("".join(order).removeprefix("+") for order in permutations(terms)))
+
+
+def _opened(text: str, gold: str, span: Span) -> Span:
+    """The span with the brackets that open the expression, of which a trace may have more than gold."""
+    start, end = span
+    if gold.lstrip("$ ")[:1] in ("(", "{"):
+        for _ in range(MAX_BRACKETS):
+            before = start - 1 - (text[start - 1 : start] == " ")
+            if before < 0 or text[before] not in "({":
+                break
+            start = before
+    return start, end
+
+
+def _roots(text: str, gold: str) -> list[Span]:
+    r"""Square roots of the same value: \sqrt{12} and 2*sqrt(3)."""
+    own = _ROOT.fullmatch(undelimited(plain_notation(gold)).strip(" ."))
+    return [match.span() for match in _ROOT.finditer(text) if _squared(match) == _squared(own)] if own else []
+
+
+def _squared(root: re.Match[str]) -> int:
+    return int(root["factor"] or 1) ** 2 * int(root["inner"] or root["bare"])
 
 
 def _piece(token: str) -> str:
+    if power := re.fullmatch(r"\^\s*\{?\s*(\d+)\s*\}?", token):
+        return rf"(?:\^\s*(?:\{{\s*{power[1]}\s*\}}|{power[1]}(?!\d))|{power[1].translate(_RAISED)})"
     if token == r"\sqrt":
         return _SQUARE_ROOT
     if token == r"\frac":

@@ -18,7 +18,7 @@ _SIGNS = {
     "⁄": "/",
     "∕": "/",
     "×": r"\times ",
-    "÷": "/",
+    "÷": r"\div ",  # a division that is still to be done, and no fraction
     "·": r"\cdot ",
     "⋅": r"\cdot ",
     "π": r"\pi ",
@@ -32,9 +32,9 @@ _SIGNS = {
     "∩": r"\cap ",
     "∈": r"\in ",
     "∅": r"\emptyset ",
-    "²": "^2",
-    "³": "^3",
     "º": "°",
+    "℃": "°C",
+    "℉": "°F",
 }
 
 
@@ -58,6 +58,10 @@ class _Characters(dict[int, str]):
 
 
 _CHARACTERS = _Characters()
+# A run is one exponent or one index: 10²³ is 10^{23}.
+_RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋ₙ]+")
+_ON_THE_LINE = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ₀₁₂₃₄₅₆₇₈₉₊₋ₙ", "0123456789+-n0123456789+-n")
 _DELIMITERS = (
     *((mark, mark) for mark in ("**", "*", "`", '"', "'", "$$", "$")),
     (r"\(", r"\)"),
@@ -80,10 +84,18 @@ _DEGREE = re.compile(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degrees?(?![A-Za-z])")
 def unify_characters(text: str) -> str:
     """Replace Unicode digits, signs and spaces by their ASCII or LaTeX form.
 
-    >>> unify_characters("−１２½")
-    '-12 1/2'
+    >>> unify_characters("−１２½"), unify_characters("x⁴ + 10⁻²³"), unify_characters("101₂")
+    ('-12 1/2', 'x^4 + 10^{-23}', '101_2')
     """
-    return text if text.isascii() else text.translate(_CHARACTERS)
+    if text.isascii():
+        return text
+    text = _LOWERED.sub(lambda run: "_" + _grouped(run[0]), _RAISED.sub(lambda run: "^" + _grouped(run[0]), text))
+    return text.translate(_CHARACTERS)
+
+
+def _grouped(run: str) -> str:
+    plain = run.translate(_ON_THE_LINE)
+    return plain if len(plain) == 1 else f"{{{plain}}}"
 
 
 def plain_notation(text: str) -> str:

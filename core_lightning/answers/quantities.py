@@ -18,7 +18,7 @@ _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
     rf"""
     (?P<sign>[+-]?)\s*
-    (?:(?P<currency>(?:US)?\$|[€£¥]|USD\b|EUR\b|Rs\.?(?![A-Za-z]))\s*(?P<inner>-?))?
+    (?:(?P<currency>(?:US)?\$|[€£¥₹₩₽₱₦₺₪₫฿]|(?:USD|EUR|GBP|INR)\b|Rs\.?(?![A-Za-z]))\s*(?P<inner>-?))?
     (?:
         (?P<whole>\d+\s*(?=\\)|\d+\s+)?
         (?:\\frac\s*(?:\{{\s*(?P<minus>-?)\s*(?P<n1>{_DECIMAL})\s*\}}|(?P<n2>\d))\s*
@@ -40,21 +40,56 @@ _REPEATING = re.compile(
     r"(?P<whole>\d{0,30})\.(?P<fixed>\d{0,30})\\overline\s*(?:\{\s*(?P<period>\d{1,30})\s*\}|(?P<digit>\d))", re.ASCII
 )
 _INLINE_MATH = re.compile(r"(?<!\\)\$([^$]+)(?<!\\)\$")
-_CURRENCIES = {"$": "dollar", "us$": "dollar", "usd": "dollar", "€": "euro", "eur": "euro", "£": "pound", "¥": "yen"}
+_CURRENCIES = {
+    **dict.fromkeys(("$", "us$", "usd"), "dollar"),
+    **dict.fromkeys(("€", "eur"), "euro"),
+    **dict.fromkeys(("£", "gbp"), "pound"),
+    **dict.fromkeys(("₹", "rs", "inr"), "rupee"),
+    "¥": "yen",
+    "¢": "cent",
+}
 _ONE = Fraction(1)
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _RATIOS = {"%": Fraction(1, 100), "percent": Fraction(1, 100), "pct": Fraction(1, 100), "dozen": Fraction(12)}
+# One letter is a unit where a number is asked for, and a variable elsewhere; in capitals it may be a million or a thousand.
+_LETTER_UNIT = re.compile(r"[mgslhLJNVW](?:\^\{?[23]\}?)?")
+_SAME_UNITS = {
+    short: name
+    for name, shorts in {
+        "meter": "m metre", "kilometer": "km kilometre", "centimeter": "cm centimetre", "millimeter": "mm millimetre",
+        "foot": "ft feet", "inch": "in inche", "yard": "yd", "mile": "mi", "gram": "g gm", "kilogram": "kg", "ounce": "oz",
+        "pound": "lb lbs", "liter": "l litre", "milliliter": "ml millilitre", "hour": "h hr hrs", "minute": "min mins",
+        "second": "s sec secs", "gallon": "gal",
+    }.items()
+    for short in shorts.split()
+}  # fmt: skip
 # A unit glued to its number, or one of two letters, must be known; otherwise 2xy would be two of something.
 _SHORT_UNITS = re.compile(
     r"[mcdkn]m|km/h|mi/h|m/s|ft|in|yd|mi|lbs?|oz|[km]g|gm|gal|[mck]l|mph|kph|kmh|hrs?|h|mins?|secs?|[mn]s|[ap]m|[kmgt]b|"
-    r"[km]?hz|[km]w|cc|sq|cu|st|nd|rd|th|usd|eur|(?:[cmk]?m|ft|in)\^\{?[23]\}?"
+    r"[km]?hz|[km]w|cc|sq|cu|st|nd|rd|th|usd|eur|gbp|inr|rs|(?:[cmk]?m|ft|in)\^\{?[23]\}?"
 )
 _NOT_A_UNIT = re.compile(
     r"or|and|not?|nor|but|is|are|was|were|isn|be|been|to|than|then|plus|minus|times|over|divided|by|if|maybe|perhaps|"
     r"either|neither|both|more|less|fewer|greater|wrong|incorrect|instead|half|third|quarter|pi|sqrt|sin|cos|tan|cot|sec|"
     r"csc|log|ln|exp|mod|squared|cubed|factorial|inf|infinity|infty|frac|theta|alpha|beta|cdot|div|sum|prod|lim|max|det|gcd|lcm"
 )
+_NUMERAL = re.compile(
+    r"thirds|fourths|(?:fif|six|seven|eigh|nin|ten)ths?|hundredths?|thousandths?|two|three|four|five|six|seven|eight|nine|"
+    r"tens?|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teens?|twenty|thirty|fou?rty|fifty|sixty|seventy|eighty|ninety|"
+    r"hundreds|thousands|millions|billions|trillions|dozens"
+)
+"""A unit begins with none of them: 6 tens, 6 thirds, 6 seven."""
 _WORDS = re.compile(r"[^\W\d_]+(?:[/'-][^\W\d_]+)*\.?(?:\^\{?[23]\}?)?|°[CF]?|%")
+_HALF_OF_DAY = re.compile(r"\b([ap])\.\s?m\b\.?", re.IGNORECASE)
+_ASIDE = re.compile(r"(?P<unit>.*?)\s+\(\s*(?P<aside>[^\W\d_](?:[^\W\d_]|[ .°-])*)\)", re.DOTALL)
+_MORE = {"more": "more", "fewer": "fewer", "less": "fewer"}
+_ARTICLE = frozenset("a%")
+_SINGLE_LETTERS = {
+    **dict.fromkeys(("degree", "degrees"), frozenset("cf")),
+    **dict.fromkeys(("square", "cubic", "sq", "cu"), frozenset("m")),
+}
+"""Letters that may stand in a unit behind the words that are its first."""
+_BEHIND_TIMES = frozenset(("as", "more", "a", "per", "each", "every", "daily"))
 _TEXT_UNIT = re.compile(r"\\(?:text|mathrm|mbox|textrm|rm)\s*\{(?P<unit>[^{}\d]*)\}\s*(?P<power>\^\{?[23]\}?)?\s*\.?$")
 
 
@@ -74,10 +109,14 @@ class Quantity:
 
 
 @lru_cache(maxsize=8192)
-def parse_quantity(text: str) -> Quantity | None:
+def parse_quantity(text: str, letters: bool = False) -> Quantity | None:
     r"""Read a text that is one number and nothing else but its sign, currency, percent sign or unit.
 
     Thousands separators must stand where they belong; a European decimal comma is not read.
+
+    Args:
+        text: Any text.
+        letters: A number is asked for, so that the letter of "6 m" or "6L" is a unit and no variable.
 
     >>> parse_quantity(r"-\$1,250.50 per day")
     Quantity(value=Fraction(-2501, 2), ratio=Fraction(1, 1), unit='dollar')
@@ -85,6 +124,8 @@ def parse_quantity(text: str) -> Quantity | None:
     (Fraction(5, 2), Fraction(1, 100))
     >>> [parse_quantity(text) for text in (r"2\sqrt3", "2x", "1,00", "3 or 4", "1/0", "x")]
     [None, None, None, None, None, None]
+    >>> parse_quantity("6 m"), parse_quantity("6 m", letters=True).unit, parse_quantity("6 more apples").unit
+    (None, 'meter', 'apple')
     """
     if len(text) > MAX_NUMBER_CHARS:
         return None
@@ -105,12 +146,15 @@ def parse_quantity(text: str) -> Quantity | None:
     if match is None or value is None:
         return None
     rest = match["rest"]
+    currency = (match["currency"] or "").lower().rstrip(".")
+    if (currency or letters) and (per := re.fullmatch(r"\s*/\s*([^\W\d_]{2,})\.?", rest)):  # $6/hour
+        rest = " per " + per[1] if _unit(" " + per[1]) else rest
     # \text{ m} says that m is a unit, where a bare m could be a variable.
-    unit = _unit(marked, known=True) if marked and not rest.strip(" .") else _unit(rest + marked)
+    known = marked and not rest.strip(" .")
+    unit = _unit(marked, known=True) if known else _unit(rest + marked, letters=letters)
     if unit is None:
         return None
     scale, ratio, name = unit
-    currency = (match["currency"] or "").lower().rstrip(".")
     return Quantity(value if scale is _ONE else value * scale, ratio, _CURRENCIES.get(currency, currency) or name)
 
 
@@ -173,30 +217,58 @@ def _magnitude(match: re.Match[str]) -> Fraction | None:
     return -value if (match["sign"] == "-") != (match["inner"] == "-") else value
 
 
-def _unit(rest: str, known: bool = False) -> tuple[Fraction, Fraction, str] | None:
+def _unit(rest: str, known: bool = False, letters: bool = False) -> tuple[Fraction, Fraction, str] | None:
     """Scale, ratio and name of the unit behind a number; None when the rest is no unit.
 
     Args:
         rest: What follows the number; it starts with a space unless it is glued to it.
         known: The text was marked as words, so that a single letter is a unit too.
+        letters: A letter that is a unit is one.
     """
     glued = not rest[:1].isspace()
-    rest = rest.strip().rstrip(".")
+    rest = _HALF_OF_DAY.sub(r"\1m", rest.strip()).rstrip(".")
+    if aside := _ASIDE.fullmatch(rest if glued else " " + rest):
+        return _with_aside(aside, letters)
     scale = ratio = _ONE
     if not rest or rest in _CURRENCIES:
         return scale, ratio, _CURRENCIES.get(rest, "")
-    words = [word.lower() for word in _WORDS.findall(rest)]
+    words = _WORDS.findall(rest)
     if not words or len(words) > MAX_UNIT_WORDS or _WORDS.sub("", rest).strip():
         return None
-    if words[0] in _SCALES:
-        scale, glued = Fraction(_SCALES[words.pop(0)]), False
-    if words and words[0] in _RATIOS:
-        ratio, glued = _RATIOS[words.pop(0)], False
+    if words[0].lower() in _SCALES:
+        scale, glued = Fraction(_SCALES[words.pop(0).lower()]), False
+    if words and words[0].lower() in _RATIOS:
+        ratio, glued = _RATIOS[words.pop(0).lower()], False
+    name = _unit_name(words, glued, known, letters)
+    return None if name is None else (scale, ratio, name)
+
+
+def _unit_name(written: list[str], glued: bool, known: bool, letters: bool) -> str | None:
+    """Name of the unit that the words behind a number say, "" where there are none; None when they say no unit."""
+    words = [word.lower() for word in written]
+    if words[:1] == ["times"]:
+        return "times" if "than" not in words and _BEHIND_TIMES.issuperset(words[1:2]) else None
+    comparison = _MORE[words.pop(0)] if words and words[0] in _MORE else ""
     if not words:
-        return scale, ratio, ""
-    first = words[len(words) > 1 and words[0] in ("a", "an")].rstrip(".")  # 12 a day
-    is_unit = known or first.startswith("°") or (len(first) > 2 and not glued) or _SHORT_UNITS.fullmatch(first)
-    if not is_unit or any(_NOT_A_UNIT.fullmatch(word) for word in (first, *words[1:])):
+        return comparison
+    first = words[len(words) > 1 and words[0] in ("a", "an", "per")].rstrip(".")  # 12 a day
+    is_letter = letters and _LETTER_UNIT.fullmatch(written[len(written) - len(words)].rstrip("."))
+    is_unit = (
+        known or first.startswith("°") or (len(first) > 2 and not glued) or _SHORT_UNITS.fullmatch(first) or is_letter
+    )
+    if not is_unit or first in _SCALES or _NUMERAL.fullmatch(first):
         return None
+    if any(_NOT_A_UNIT.fullmatch(word.rstrip(".")) for word in (first, *words[1:])):
+        return None
+    if not _SINGLE_LETTERS.get(first, _ARTICLE).issuperset(word for word in words[1:] if len(word) == 1):
+        return None  # 6 m n
     name = first.removesuffix("s") if len(first) > 3 else first
-    return scale, ratio, _CURRENCIES.get(name, name)
+    name = _CURRENCIES.get(name) or _SAME_UNITS.get(name, name)
+    return f"fewer {name}" if comparison == "fewer" else name
+
+
+def _with_aside(aside: re.Match[str], letters: bool) -> tuple[Fraction, Fraction, str] | None:
+    """The unit of "6 (apples)" and "6 m (metres)"."""
+    inner = _unit(" " + aside["aside"].strip(), letters=letters)
+    outer = _unit(aside["unit"], letters=letters) if aside["unit"].strip() else inner
+    return outer if inner is not None and outer is not None and inner[:2] == (_ONE, _ONE) else None

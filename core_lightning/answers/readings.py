@@ -10,6 +10,7 @@ import re
 from enum import Enum
 from typing import Final, Literal
 
+from core_lightning.answers.hedges import offers_another, offers_at_once
 from core_lightning.answers.notation import plain_notation, undelimited
 from core_lightning.answers.quantities import Quantity, parse_quantity, same_quantity
 
@@ -52,11 +53,21 @@ _LETTER_STOP = re.compile(
     r"\s*(?:\Z|[.,:;)\]*\"'/&$]|-|\(|\n|(?:because|since|as|which|is|for|with|so|or|and|nor)\b)", re.IGNORECASE
 )
 _DENIED = re.compile(r"\W*(?:is|was)\s*(?:n['’]t|not|wrong|incorrect|false|impossible)\b", re.IGNORECASE)
+_BETWEEN_LETTERS = (
+    r"or|and|nor|also|plus|but|vs|versus|otherwise|unless|maybe|perhaps|possibly|alternatively|as\s+well\s+as|"
+    r"along\s+with|together\s+with"
+)
+# Behind a dash or a full stop begins the option's text, unless a letter stands there alone: "A - D", "A. B. C."
 _OTHER_LETTER = re.compile(
-    r"\s*(?:[,/&;|]|\b(?:or|and|nor)\b|(?=[(\[]\s*[A-Za-z]\s*[)\]]))[\s,]*(?:(?:or|and|maybe|perhaps|possibly|option|choice|answer|both|either)\s+)*"
+    rf"\s*(?:[(\[.]?\s*(?:[,/&;|∨]|\+(?=\s*(?-i:[(\[]?[A-Z]))|\b(?:{_BETWEEN_LETTERS})\b)|(?=[(\[]\s*[A-Za-z]\s*[)\]])"
+    r"|(?:-|\.\.+|…|\b(?:to|through)\b)\s*(?=(?-i:[(\[]?[A-Z][)\]]?)\s*(?:\Z|[,;.)/]|\b(?:or|and)\b))"
+    r"|\s+(?=(?-i:[A-Z])\))|(?P<end>[.)])\s+(?=(?-i:[A-Z])\s*(?:(?P=end)|\Z))|\n\s*(?=\W*(?-i:[A-Z])\W*\Z))"
+    rf"[\s,(\[/]*(?:(?:{_BETWEEN_LETTERS}|probably|likely|even|else|could|might|may|be|it|is|the|option|choice|answer|both|"
+    r"either)[\s,)]+[(\[]?)*"
     r"(?P<open>[(\[]?)\s*(?P<letter>[A-Za-z])(?P<close>[)\]]?)(?![A-Za-z0-9'’])",
     re.IGNORECASE,
 )
+_EMPHASIS = re.compile(r"[*`\"]|(?<!\w)['_]|['_](?!\w)")
 _MATH_WORDS = re.compile(
     r"(?:sin|cos|tan|cot|sec|csc|log|ln|exp|pi|sqrt|max|min|mod|inf|infinity|or|and|arcsin|arccos|arctan|sinh|cosh|tanh|"
     r"gcd|lcm|det|undefined)\Z"
@@ -69,10 +80,14 @@ _COMMANDS = re.compile(r"\\(?:begin|end)\s*\{[a-z]*\*?\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}|\b(?:is|in|it|no|to|of|at|we|he|so|if|on|an|as|be|by)\b")
 
 
-def stated_number(text: str) -> tuple[str, Quantity] | Literal[_Ambiguous.AMBIGUOUS] | None:
+def stated_number(text: str, letters: bool = False) -> tuple[str, Quantity] | Literal[_Ambiguous.AMBIGUOUS] | None:
     r"""The one number a short text states, as written and as a value.
 
     Equal signs restate: the last side must be a number, and every other side that is one must equal it.
+
+    Args:
+        text: A short text.
+        letters: A number is asked for, so that the letter of "6 m" is a unit.
 
     >>> stated_number("7 + 5 = 12")[0], stated_number("x = 3 or 3")[0], stated_number(r"\frac12 = 0.5")[0]
     ('12', '3', '0.5')
@@ -82,36 +97,37 @@ def stated_number(text: str) -> tuple[str, Quantity] | Literal[_Ambiguous.AMBIGU
     if len(text) > MAX_READ_CHARS or not any(character.isdigit() or character.isnumeric() for character in text):
         return None
     whole = undelimited(text.strip().rstrip(".,;:").strip())
-    quantity = parse_quantity(whole)
+    quantity = parse_quantity(whole, letters)
     if quantity is not None:
         return whole, quantity
     *earlier, last = _EQUALS.split(whole)
     pieces = [piece for side in _ALTERNATIVE.split(last) for piece in _ASIDE.split(side) if piece.strip(" $*")]
-    stated = [(piece, parse_quantity(piece)) for piece in (undelimited(piece.strip(" *")) for piece in pieces)]
+    stated = [(piece, parse_quantity(piece, letters)) for piece in (undelimited(piece.strip(" *")) for piece in pieces)]
     numbers = [number for _, number in stated if number is not None]
     if not numbers:
         return None
     if len(numbers) < len(stated):
         return AMBIGUOUS
     for side in earlier:
-        numbers += [number for piece in _ALTERNATIVE.split(side) if (number := parse_quantity(piece)) is not None]
+        pieces = _ALTERNATIVE.split(side)
+        numbers += [number for piece in pieces if (number := parse_quantity(piece, letters)) is not None]
     if any(not same_quantity(number, numbers[0]) for number in numbers):
         return AMBIGUOUS
     return stated[-1][0], numbers[len(stated) - 1]
 
 
-def read_number(content: str, prose: bool) -> Reading:
-    """Read a number; in ``prose`` a reason may follow it, and it must come first."""
+def read_number(content: str, prose: bool, letters: bool = False) -> Reading:
+    """Read a number; in ``prose`` a reason may follow it, and it must come first; ``letters`` as in stated_number."""
     if not prose:
-        found = stated_number(content)
+        found = stated_number(content, letters)
         return found[0] if isinstance(found, tuple) else found
     content = _lead(content)
     if _HEDGE.match(content):
         return AMBIGUOUS
     reason = _REASON.search(content)
-    found = stated_number(content[: reason.start()] if reason else content)
+    found = stated_number(content[: reason.start()] if reason else content, letters)
     if isinstance(found, tuple):
-        return found[0]
+        return AMBIGUOUS if reason and offers_another(content[reason.start() :], found[1]) else found[0]
     begins = parse_quantity(re.match(r"[^\s,;:=]*", content)[0].rstrip(".")) is not None  # type: ignore[index]
     return AMBIGUOUS if begins or found is AMBIGUOUS else None
 
@@ -124,7 +140,7 @@ def read_choice(content: str) -> Reading:
     >>> read_choice("A or B") is AMBIGUOUS
     True
     """
-    text = undelimited(plain_notation(content[:MAX_READ_CHARS]))
+    text = _EMPHASIS.sub(" ", undelimited(plain_notation(content[:MAX_READ_CHARS]))).strip()
     if _HEDGE.match(text):
         return AMBIGUOUS
     prefix = _LETTER_PREFIX.match(text)
@@ -141,7 +157,8 @@ def read_choice(content: str) -> Reading:
         return None
     other = _OTHER_LETTER.match(rest)
     while other is not None:
-        as_letter = other["letter"].isupper() or bool(other["close"]) or letter.islower()
+        word = other["letter"] == "I" and re.match(r"\s+[a-z]", rest[other.end() :])  # A, I think
+        as_letter = not word and (other["letter"].isupper() or bool(other["close"]) or letter.islower())
         if as_letter and other["letter"].upper() != letter.upper():
             return AMBIGUOUS
         other = _OTHER_LETTER.match(rest, other.end())
@@ -161,6 +178,8 @@ def read_math(content: str, prose: bool) -> Reading:
     if number is not None:
         return number
     reason = _REASON.search(text)
+    if reason and offers_at_once(text[reason.start() :]):
+        return AMBIGUOUS
     text = undelimited((text[: reason.start()] if reason else text).strip().rstrip(".,;:").strip())
     if not text or not is_expression(text):
         return None

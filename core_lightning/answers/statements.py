@@ -50,7 +50,7 @@ _NOT_STATED = re.compile(
     r"(?:\sif)?)(?:\sthat)?\s*\Z",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"[.!?](?=[\s*\"']|\Z)|\n|\Z")
+_SENTENCE_END = re.compile(r"(?<!\bRs)[.!?](?=[\s*\"']|\Z)|\n|\Z")
 _DISPLAYS = (("$$", "$$"), (r"\[", r"\]"), (r"\(", r"\)"))
 
 
@@ -99,7 +99,10 @@ def statement_spans(text: str) -> list[tuple[int, int]]:
 
 def is_heading(content: str) -> bool:
     """Whether a "####" line is a Markdown heading such as "#### Step 2", and not GSM8K's answer mark."""
-    return re.match(r"[^\w\\]*[A-Za-z]{2,}(?![A-Za-z]|\s*[({])", content) is not None
+    return (
+        re.match(r"[^\w\\]*(?!(?:Rs|US|USD|EUR|GBP|INR)\b[\s.$]*\d)[A-Za-z]{2,}(?![A-Za-z]|\s*[({])", content)
+        is not None
+    )
 
 
 def _start(statement: Statement) -> int:

@@ -108,10 +108,10 @@ class Verifier:
 
     def _verdict(self, completion: str, gold: str, kind: AnswerKind, opened: bool) -> Verdict:
         gold = bare_gold(gold)
-        if kind == "auto":
-            kind = infer_kind(gold)
-            kind = "math" if kind == "number" else kind  # sqrt(4) is right where gold is 2
-        answer = extract_answer(completion, kind, opened)
+        read_as = infer_kind(gold) if kind == "auto" else kind
+        if kind == "auto" and read_as == "number":
+            read_as = "math"  # a root or a power may stand for a number
+        answer = extract_answer(completion, read_as, opened)
         if answer is None:
             return Verdict(None, correct=False)
         correct = decide(answer, gold, kind)

@@ -3,7 +3,14 @@
 import pytest
 
 from answers_table import AUTOMATIC, CASES, CHOICES, MATHEMATICS, NUMBERS, WORDS
-from answers_table_more import MORE_AUTOMATIC, MORE_CHOICES, MORE_MATHEMATICS, MORE_NUMBERS, MORE_WORDS
+from answers_table_more import (
+    MATHEMATICS_AS_WRITTEN,
+    MORE_AUTOMATIC,
+    MORE_CHOICES,
+    MORE_MATHEMATICS,
+    MORE_NUMBERS,
+    MORE_WORDS,
+)
 from answers_table_notations import NOTATIONS
 from core_lightning.answers import Verifier, canonical_answer, extract_answer, infer_kind, is_correct
 
@@ -14,7 +21,7 @@ def verifier():
         yield verifier
 
 
-MORE = [MORE_NUMBERS, MORE_CHOICES, MORE_MATHEMATICS, MORE_WORDS, MORE_AUTOMATIC, NOTATIONS]
+MORE = [MORE_NUMBERS, MORE_CHOICES, MORE_MATHEMATICS, MORE_WORDS, MORE_AUTOMATIC, MATHEMATICS_AS_WRITTEN, NOTATIONS]
 
 
 @pytest.mark.parametrize("rows", [NUMBERS, CHOICES, MATHEMATICS, WORDS, AUTOMATIC, *MORE])
@@ -95,6 +102,10 @@ def test_a_block_that_the_prompt_opened_has_to_be_closed():
 
 def test_what_counts_as_the_same_votes_alike():
     assert canonical_answer("50%", "number") == canonical_answer("50", "number") == "50"
+
+
+def test_numbers_in_a_row_do_not_vote_with_the_number_of_their_digits():
+    assert [canonical_answer(text, "math") for text in ("1 0 1", "101", "1, 234", "1,234")] == ["1 0 1", "101", "1,234", "1234"]
 
 
 def test_is_correct_takes_a_whole_gold_solution():

@@ -1,5 +1,7 @@
 """What is left of a trace when its answer is taken out."""
 
+import sys
+
 import pytest
 
 from core_lightning.answers import leaks_answer, remove_answer, strip_think
@@ -135,3 +137,102 @@ def test_leak(hint, gold, kind, leaks):
 )
 def test_strip_think(text, rest):
     assert strip_think(text) == rest
+
+
+PARTS = [
+    ("So x = 2 or x = 3. \\boxed{2,3}", "2,3", "So x = or x = ."),
+    ("Factor: (x-2)(x-3). So x = 2 or x = 3.", "2,3", "Factor: (x-2)(x-3). So x = or x = ."),
+    ("the roots are 3 and 2", "2,3", "the roots are and"),
+    ("x=2, x=3", r"\{2,3\}", "x=, x="),
+    ("Then x = 4 and y = -1.", "(4,-1)", "Then x = and y = ."),
+    ("x = 4. Then we get y = 3 - 4 = -1.", "(4,-1)", "x = . Then we get y = 3 - 4 = ."),
+    (r"Hence 2 \le x < 5.", "[2,5)", r"Hence \le x < ."),
+    ("Hence 2 ≤ x < 5", "[2,5)", "Hence ≤ x <"),
+    ("So x >= 2 and x < 5.", "[2,5)", "So x >= and x < ."),
+    ("so it is [2,5)", r"2 \le x < 5", "so it is [,)"),
+    (r"so x \le 3.", r"(-\infty,3]", r"so x \le ."),
+    ("so x < 2 or x > 3", r"(-\infty,2)\cup(3,\infty)", "so x < or x >"),
+    ("x = 1, y = 2 or x = 3, y = 4", "(1,2),(3,4)", "x = , y = or x = , y ="),
+    (r"so x = \pm 2 here", "2,-2", r"so x = \pm here"),
+    ("so x = 2 or x = -2", r"\pm 2", "so x = or x ="),
+    ("a = 1, b = 1", "(1,1)", "a = , b ="),
+    ("a = 1 here", "(1,1)", "a = 1 here"),
+    ("x = 2 here.", "2,3", "x = 2 here."),
+    ("The sum is 2 + 3 = 5", "2,3", "The sum is 2 + 3 = 5"),
+    ("We have 2 * 3 = 6 and 3 - 2 = 1", "2,3", "We have 2 * 3 = 6 and 3 - 2 = 1"),
+    ("so x = 3 is the border", r"(-\infty,3]", "so x = 3 is the border"),
+    ("x = 2. " + "Much later comes the other one. " * 5 + "x = 3.", "2,3", "x = 2. " + "Much later comes the other one. " * 5 + "x = 3."),
+    ("it is 2*sqrt(3) long", r"2\sqrt{3}", "it is long"),
+    ("it is √12 long", r"2\sqrt{3}", "it is long"),
+    (r"it is \sqrt{13} long", r"2\sqrt{3}", r"it is \sqrt{13} long"),
+    ("so y = 1 + x here", "x+1", "so y = here"),
+    ("so y = 1 + 2x + x² here", "x^2+2x+1", "so y = here"),
+    ("so y = -1 + x here", "x-1", "so y = here"),
+    ("so y = 1 - x here", "x-1", "so y = 1 - x here"),
+    ("so x⁴ it is", "x^4", "so it is"),
+]
+
+
+@pytest.mark.parametrize(("text", "gold", "rest"), PARTS)
+def test_the_parts_of_a_list_and_equal_forms_are_gold_where_they_stand_together(text, gold, rest):
+    assert remove_answer(text, gold, "math", question="Solve it.") == rest
+    assert leaks_answer(text, gold, "math") is (rest != text)
+    assert not leaks_answer(rest, gold, "math", question="Solve it.")
+
+
+def test_a_point_that_the_question_gives_stays():
+    question = "Does (4,-1) lie on it?"
+    assert remove_answer("Here x = 4 and y = -1 fit it. Go on, and on.", "(4,-1)", "math", question=question).startswith("Here x = 4")
+    assert not leaks_answer("Here x = 4 and y = -1", "(4,-1)", "math", question=question)
+
+
+def test_a_sentence_that_checks_the_answer_goes_as_a_whole():
+    text = "Half of it is 9, so 9 + 9 = 18.\nTo check: 18 / 2 = 9 and 9 + 3 + 4 = 16.\nSo it fits, really."
+    gone = "Half of it is 9, so 9 + 9 = .\nSo it fits, really."
+    assert remove_answer(text, "18", "number", question="She has 3 and 4.") == gone
+    assert leaks_answer("Let's verify that 18 / 2 = 9.", "18", "number", question="She has 3 and 4.")
+    assert leaks_answer("Check:\n18 / 2 = 9", "18", "number", question="She has 3 and 4.")
+    assert not leaks_answer("To check: 18 / 2 = 9.", "18", "number", question="She has 18.")
+    assert not leaks_answer("Then 18 / 2 = 9.", "18", "number", question="She has 3 and 4.")
+    assert not leaks_answer("To check: 9 + 3 + 4 = 16.", "18", "number", question="She has 3 and 4.")
+
+
+@pytest.mark.parametrize("gold", ["caf\u00e9", "cafe\u0301"])
+def test_an_accent_is_found_in_either_form(gold):
+    assert remove_answer("It is a cafe\u0301 or a caf\u00e9 there.", gold, "text") == "It is a or a there."
+
+
+@pytest.mark.parametrize(
+    ("text", "gold", "kind"),
+    [("(" * 3_000_000, "(x+1)", "math"), ("18" + "\x0b" * 3_000_000, "18", "number"), ("x = 2, " * 20_000, "2,3", "math")],
+)
+def test_a_long_row_of_anything_ends(text, gold, kind):
+    """With work in the square of the length the first two would take days."""
+    assert not leaks_answer(text, gold, kind, question="18, (x+1), 2")
+
+
+def steps(call) -> int:
+    """How many lines and calls of Python a call takes."""
+    count = 0
+
+    def trace(*_):
+        nonlocal count
+        count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("unit", ["18 ", "1/2 ", "= 18. ", "so 18 ", "18 because ", "18\n"])
+@pytest.mark.parametrize("gold", ["18", "1/2"])
+@pytest.mark.parametrize("question", ["", "What?", "18 or 1/2"])
+@pytest.mark.parametrize("reads", [remove_answer, leaks_answer])
+def test_twice_the_places_of_gold_take_twice_the_work(unit, gold, question, reads):
+    few, many = (steps(lambda n=n: reads(unit * n + "= 18", gold, "number", (), question)) for n in (150, 300))
+    assert many < 2.3 * few
