@@ -23,7 +23,7 @@ from core_lightning.rewards import (
 from core_lightning.training.settings import AdvantageSettings
 
 #: No filter: every correct rescue is taken for faithful.
-ANY = FaithfulSettings(min_probability=0.0, equations=False, finished=False)
+ANY = FaithfulSettings(min_probability=0.0, equations=False, finished=False, derivation=False)
 RESCUE = {"rescue": WeightedTerm(RescueBonus(), 0.15)}
 
 
@@ -69,11 +69,15 @@ class Arm:
     """Draw kinds of problems in proportion to how often the peers disagreed on them lately."""
 
 
+def _faithful(min_probability: float, equations: bool = True, derivation: bool = False) -> FaithfulSettings:
+    return FaithfulSettings(min_probability, equations, derivation=derivation)
+
+
 def _second(about: str, k: int = 2, k_rescue: int = 1, mode: str = "teacher_and_rescue", **options: object) -> Arm:
     """An arm of the second experiment: teachers chosen as teachers, one imitated rescue a problem, correctness alone."""
     rounds = {name: options.pop(name) for name in ("teacher", "rescue_temperature") if name in options}
     coverage = options.pop("coverage", 0.0)
-    first = {"imitation_weight": 1.6, "weight": 0.8, "share_weight": False, "faithful": FaithfulSettings(0.1, True)}
+    first = {"imitation_weight": 1.6, "weight": 0.8, "share_weight": False, "faithful": _faithful(0.1)}
     credit = {**first, **options}
     quality = {"teacher": "quality", "teacher_ties": "likelihood", "teacher_equations": True}
     return Arm(
@@ -180,16 +184,20 @@ ARMS: Mapping[str, Arm] = {
     ),
     # The second experiment: rescues that are imitated only if they are faithful.
     "solo_k2": Arm("each peer alone, GRPO with K 2", rounds=_cold_only(2), rewards={}, solo=True),
-    # The default until a problem's two imitated traces shared its weight, and the one since.
+    # "default" is what the library did when its results were made. Since then two imitated traces of a problem share its
+    # weight ("default_shared"), and a rescue must hold a derivation, too ("default_derived": the library's default).
     "default": _second("K 2, K' 1: the teacher's trace and the faithful rescue imitated"),
     "default_k3": _second("the same with K 3", k=3),
     "default_half": _second("the same at half the weight each", imitation_weight=0.8),
     "default_shared": _second("the same, a problem's two traces with half the weight each", share_weight=True),
+    "default_derived": _second(
+        "the same, and a rescue must hold a derivation", share_weight=True, faithful=_faithful(0.1, derivation=True)
+    ),
     "default_strong": _second("the same at twice the weight each", imitation_weight=3.2),
-    "default_strict": _second("every token at least 0.5 under the hint", faithful=FaithfulSettings(0.5, True)),
-    "default_loose": _second("every token at least 0.01 under the hint", faithful=FaithfulSettings(0.01, True)),
-    "no_probability": _second("equations checked, no threshold", faithful=FaithfulSettings(0.0, True)),
-    "no_equations": _second("threshold 0.1, equations not checked", faithful=FaithfulSettings(0.1, False)),
+    "default_strict": _second("every token at least 0.5 under the hint", faithful=_faithful(0.5)),
+    "default_loose": _second("every token at least 0.01 under the hint", faithful=_faithful(0.01)),
+    "no_probability": _second("equations checked, no threshold", faithful=_faithful(0.0)),
+    "no_equations": _second("threshold 0.1, equations not checked", faithful=_faithful(0.1, equations=False)),
     "no_filter": _second("every correct rescue is imitated", faithful=ANY),
     "no_teacher": _second("the faithful rescue alone", mode="cold"),
     "no_teacher_no_filter": _second("every correct rescue, no teacher's trace", mode="cold", faithful=ANY),

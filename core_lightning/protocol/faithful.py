@@ -4,6 +4,7 @@ The hint implies the answer, so a hinted peer often reaches it over a wrong step
 that. Imitated under the plain prompt, such a step is the largest gradient of a batch and teaches what is false (measured in
 ``benchmarks/learning``). So a rescue is imitated only if nothing in it looks like an accident of sampling, every equation
 written in it holds, and it came to an end: one that says its answer again and again until the token limit teaches that.
+Nor is one imitated that says its answer alone, because the derivation stands in the hint: it teaches to guess.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from core_lightning.answers import false_equations
-from core_lightning.records import Group, Trace
+from core_lightning.protocol.hints import derives
+from core_lightning.records import Group, Problem, Trace
 
 
 @dataclass(frozen=True)
@@ -27,22 +29,26 @@ class FaithfulSettings:
     """Every equation of numbers in the trace that can be read must be true."""
     finished: bool = True
     """The trace must have ended by itself, not at the token limit."""
+    derivation: bool = True
+    """The trace must hold something besides its answer. With the derivation in the hint, a peer soon says the number alone,
+    and then does so without a hint, too."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_probability < 1:
             raise ValueError(f"credit.faithful.min_probability is {self.min_probability}; set it in [0, 1)")
 
 
-def find_flaw(trace: Trace, settings: FaithfulSettings) -> str | None:
+def find_flaw(trace: Trace, settings: FaithfulSettings, problem: Problem) -> str | None:
     """Why a correct rescue is not faithful.
 
     Args:
         trace: A trace of the rescue round, with the log-probabilities it was sampled at.
         settings: What is asked of it.
+        problem: What it solves.
 
     Returns:
-        One short phrase for tables and logs: ``cut off``, ``unlikely token (0.02)`` or ``false equation: 9+9+0=15``; None
-        when the trace is faithful.
+        One short phrase for tables and logs: ``cut off``, ``unlikely token (0.02)``, ``false equation: 9+9+0=15`` or
+        ``no derivation``; None when the trace is faithful.
 
     Raises:
         ValueError: The sampler recorded no log-probabilities, so that they cannot be checked.
@@ -60,6 +66,8 @@ def find_flaw(trace: Trace, settings: FaithfulSettings) -> str | None:
             return f"unlikely token ({math.exp(least):.2g})"
     if settings.equations and (false := false_equations(trace.text)):
         return f"false equation: {false[0]}"
+    if settings.derivation and not derives(trace, problem):
+        return "no derivation"
     return None
 
 
@@ -68,7 +76,7 @@ def mark_flaws(groups: Iterable[Group], settings: FaithfulSettings) -> None:
     for group in groups:
         for peer in group.peers():
             for trace in group.rescues(peer):
-                trace.flaw = find_flaw(trace, settings)
+                trace.flaw = find_flaw(trace, settings, group.problem)
 
 
 def likeliest(traces: Iterable[Trace]) -> Trace | None:

@@ -12,6 +12,13 @@ from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Hint, Problem, Trace
 
 
+def derives(trace: Trace, problem: Problem) -> bool:
+    """Whether something is left of a trace without its answer."""
+    text = strip_think(trace.text)
+    left = remove_answer(text, problem.answer, problem.kind, problem.answer_forms, problem.stem)
+    return any(c.isalnum() for c in left)
+
+
 def make_hint(
     teacher: Trace, problem: Problem, student: RolloutPeer, settings: RoundSettings, fraction: float | None = None
 ) -> Hint | None:

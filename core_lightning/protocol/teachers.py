@@ -11,7 +11,8 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from core_lightning.answers import extract_answer, false_equations, remove_answer, strip_think
+from core_lightning.answers import extract_answer, false_equations
+from core_lightning.protocol.hints import derives
 from core_lightning.protocol.rollout_peer import RolloutPeer, in_turn, trace_seed
 from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Group, Trace
@@ -115,7 +116,7 @@ def _tiers(group: Group, able: list[Trace], settings: RoundSettings, draw: rando
     policy = settings.teacher
     if policy == "quality":
         correct = [t for t in group.of(round="cold") if t.correct]
-        keys = {id(t): (not _derives(t, group), -agreement(t, correct, group.problem.answer)) for t in able}
+        keys = {id(t): (not derives(t, group.problem), -agreement(t, correct, group.problem.answer)) for t in able}
         if settings.teacher_ties == "length":
             return [[t] for t in sorted(able, key=lambda t: (keys[id(t)], len(t.token_ids)))]
         return [[t for t in able if keys[id(t)] == key] for key in sorted(set(keys.values()))]
@@ -130,13 +131,6 @@ def _tiers(group: Group, able: list[Trace], settings: RoundSettings, draw: rando
         turn = draw.randrange(len(names)) if names else 0
         ranked = sorted(able, key=lambda t: (names.index(t.peer) - turn) % len(names))
     return [[t] for t in ranked]
-
-
-def _derives(trace: Trace, group: Group) -> bool:
-    """Whether something is left of a trace without its answer."""
-    problem = group.problem
-    left = remove_answer(strip_think(trace.text), problem.answer, problem.kind, problem.answer_forms, problem.stem)
-    return any(c.isalnum() for c in left)
 
 
 def _by_likelihood(

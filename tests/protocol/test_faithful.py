@@ -12,6 +12,7 @@ from core_lightning.records import Group, Hint, Trace
 from scripted import problem
 
 HINT = Hint("3 + 4 =", "b", 0, False)
+PROBLEM = problem()  # its answer is 7
 
 
 def rescue(text: str = "3 + 4 = 7", probabilities: tuple[float, ...] = (0.9, 0.2), index: int = 0, **more: object) -> Trace:
@@ -32,17 +33,22 @@ def rescue(text: str = "3 + 4 = 7", probabilities: tuple[float, ...] = (0.9, 0.2
         (rescue("9+9+0=15, so 15-8=7"), FaithfulSettings(equations=False), None),
         (rescue(probabilities=(1e-6,)), FaithfulSettings(min_probability=0.0), None),
         (rescue("seven, no sums"), FaithfulSettings(), None),
+        (rescue(" 7"), FaithfulSettings(), "no derivation"),
+        (rescue("#### 7"), FaithfulSettings(), "no derivation"),
+        (rescue(r"\boxed{7}"), FaithfulSettings(), "no derivation"),
+        (rescue(" 7"), FaithfulSettings(derivation=False), None),
+        (rescue("15 - 8 = 7"), FaithfulSettings(), None),
     ],
 )
 def test_flaws(trace: Trace, settings: FaithfulSettings, flaw: str | None) -> None:
-    assert find_flaw(trace, settings) == flaw
+    assert find_flaw(trace, settings, PROBLEM) == flaw
 
 
 def test_a_threshold_needs_recorded_probabilities() -> None:
     unknown = rescue(sampled_logprobs=None)
     with pytest.raises(ValueError, match=r"set credit\.faithful\.min_probability to 0"):
-        find_flaw(unknown, FaithfulSettings())
-    assert find_flaw(unknown, FaithfulSettings(min_probability=0.0)) is None
+        find_flaw(unknown, FaithfulSettings(), PROBLEM)
+    assert find_flaw(unknown, FaithfulSettings(min_probability=0.0), PROBLEM) is None
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, math.nan])
