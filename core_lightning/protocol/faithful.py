@@ -66,7 +66,7 @@ def find_flaw(trace: Trace, settings: FaithfulSettings, problem: Problem) -> str
             return f"unlikely token ({math.exp(least):.2g})"
     if settings.equations and (false := false_equations(trace.text)):
         return f"false equation: {false[0]}"
-    if settings.derivation and not derives(trace, problem):
+    if settings.derivation and not derives(trace.text, problem):
         return "no derivation"
     return None
 

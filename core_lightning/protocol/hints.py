@@ -12,11 +12,10 @@ from core_lightning.protocol.round_settings import RoundSettings
 from core_lightning.records import Hint, Problem, Trace
 
 
-def derives(trace: Trace, problem: Problem) -> bool:
-    """Whether something is left of a trace without its answer."""
-    text = strip_think(trace.text)
+def derives(text: str, problem: Problem) -> bool:
+    """Whether something is left of a text without the answer; tags of think blocks alone are nothing."""
     left = remove_answer(text, problem.answer, problem.kind, problem.answer_forms, problem.stem)
-    return any(c.isalnum() for c in left)
+    return any(c.isalnum() for c in re.sub(r"</?\w+>", "", left))
 
 
 def make_hint(

@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from core_lightning.answers import extract_answer, false_equations
+from core_lightning.answers import extract_answer, false_equations, strip_think
 from core_lightning.protocol.hints import derives
 from core_lightning.protocol.rollout_peer import RolloutPeer, in_turn, trace_seed
 from core_lightning.protocol.round_settings import RoundSettings
@@ -116,7 +116,10 @@ def _tiers(group: Group, able: list[Trace], settings: RoundSettings, draw: rando
     policy = settings.teacher
     if policy == "quality":
         correct = [t for t in group.of(round="cold") if t.correct]
-        keys = {id(t): (not derives(t, group.problem), -agreement(t, correct, group.problem.answer)) for t in able}
+        keys = {
+            id(t): (not derives(strip_think(t.text), group.problem), -agreement(t, correct, group.problem.answer))
+            for t in able
+        }
         if settings.teacher_ties == "length":
             return [[t] for t in sorted(able, key=lambda t: (keys[id(t)], len(t.token_ids)))]
         return [[t for t in able if keys[id(t)] == key] for key in sorted(set(keys.values()))]

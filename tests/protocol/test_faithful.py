@@ -36,6 +36,8 @@ def rescue(text: str = "3 + 4 = 7", probabilities: tuple[float, ...] = (0.9, 0.2
         (rescue(" 7"), FaithfulSettings(), "no derivation"),
         (rescue("#### 7"), FaithfulSettings(), "no derivation"),
         (rescue(r"\boxed{7}"), FaithfulSettings(), "no derivation"),
+        (rescue("<think>\n\n</think> 7"), FaithfulSettings(), "no derivation"),
+        (rescue("<think> 15 less 8 </think> 7"), FaithfulSettings(), None),
         (rescue(" 7"), FaithfulSettings(derivation=False), None),
         (rescue("15 - 8 = 7"), FaithfulSettings(), None),
     ],
