@@ -225,7 +225,7 @@ def rescue_rates_table(
     note = "Pairs of a problem and a peer that failed it cold and saw a hint."
     if faithful is not None:
         columns += ["faithfully rescued", "rate, percent"]
-        note += " Faithfully: ended, with no unlikely token and no false equation on the way to the answer."
+        note += " Faithfully: ended, with no unlikely token and no false equation on the way, and more than the answer."
     return Table("Rescue rate over the run", columns, rows, note, emphasized=[len(rows) - 1])
 
 
