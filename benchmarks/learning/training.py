@@ -72,24 +72,8 @@ def run(
         Plain data for one line of the results: ``budget`` really spent, ``training`` curves, ``held_out`` counts, and the
         same counts as ``check``.
     """
-    lr = lr or pair.lr
-    configs = {
-        name: replace(config, lr=lr * pair.lr_factors.get(name, 1.0))
-        for name, config in pair.peers(pretraining_seed).items()
-    }
-    teams = [{name: config} for name, config in configs.items()] if arm.solo else [configs]
     start, cpu = time.perf_counter(), time.process_time()
-    modules, curves, loaders = [], [], []
-    for team in teams:
-        module = make_module(pair, arm, team, seed, lr)
-        curve = TrainingCurve()
-        loader = _loader(pair, arm, len(team), seed)
-        if arm.trained:
-            with _trainer(accelerator, loader, curve, max_steps=pair.steps) as trainer:
-                trainer.fit(module, datamodule=Data(loader))
-        modules.append(module)
-        curves.append(curve)
-        loaders.append(loader)
+    modules, curves, loaders = train(pair, arm, pretraining_seed, seed, lr, accelerator)
     trained, trained_cpu = time.perf_counter(), time.process_time()
 
     def counts(problems: Sequence[Problem]) -> dict[str, Any]:
@@ -102,7 +86,7 @@ def run(
     return {
         "budget": {
             "completions": sum(loader.spent for loader in loaders),
-            "planned_completions": pair.completions * pair.steps * len(configs) if arm.trained else 0,
+            "planned_completions": sum(loader.completions for loader in loaders) * pair.steps if arm.trained else 0,
             "problems": max(loader.drawn for loader in loaders),
             "optimizer_steps": pair.steps if arm.trained else 0,
             "training_seconds": round(trained - start, 1),
@@ -112,6 +96,48 @@ def run(
         "training": TrainingCurve.joined(curves),
         **measured,
     }
+
+
+def train(
+    pair: Pair,
+    arm: Arm,
+    pretraining_seed: int,
+    seed: int,
+    lr: float | None = None,
+    accelerator: str = "cpu",
+    callbacks: Sequence[Callback] = (),
+) -> tuple[list[CollaborativeReasoningModule], list[TrainingCurve], list[BudgetLoader]]:
+    """Train the teams of an arm: one, or of a solo arm one for each peer.
+
+    Args:
+        pair: As of :func:`run`.
+        arm: As of :func:`run`.
+        pretraining_seed: As of :func:`run`.
+        seed: As of :func:`run`.
+        lr: As of :func:`run`.
+        accelerator: As of :func:`run`.
+        callbacks: Look on, in the training of every team.
+
+    Returns:
+        For each team its module, its curve and what it was given.
+    """
+    lr = lr or pair.lr
+    configs = {
+        name: replace(config, lr=lr * pair.lr_factors.get(name, 1.0))
+        for name, config in pair.peers(pretraining_seed).items()
+    }
+    modules, curves, loaders = [], [], []
+    for team in [{name: config} for name, config in configs.items()] if arm.solo else [configs]:
+        module = make_module(pair, arm, team, seed, lr)
+        curve = TrainingCurve()
+        loader = _loader(pair, arm, len(team), seed)
+        if arm.trained:
+            with _trainer(accelerator, loader, curve, *callbacks, max_steps=pair.steps) as trainer:
+                trainer.fit(module, datamodule=Data(loader))
+        modules.append(module)
+        curves.append(curve)
+        loaders.append(loader)
+    return modules, curves, loaders
 
 
 def check_problems(file: Path) -> list[Problem]:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.learning import sweep as sweeping
 from benchmarks.learning.arms import ARMS
+from benchmarks.learning.bare_answers import counts
 from benchmarks.learning.budget import BudgetLoader
 from benchmarks.learning.legs import legs
 from benchmarks.learning.legs import main as show_legs
@@ -175,3 +176,16 @@ def test_arms_differ_and_share_what_is_not_theirs():
     settings = {name: json.dumps(sweeping.plain(name) | {"about": ""}) for name in ARMS}
     assert len(set(settings.values())) == len(ARMS)
     assert all("correctness" not in arm.rewards for arm in ARMS.values())
+
+
+def test_bare_answers_are_counted_apart_from_derivations() -> None:
+    def trace(round: str, text: str, correct: bool, flaw: str | None = None) -> Trace:
+        hint = Hint("3 * 4 =", "b", 0, False) if round == "rescue" else None
+        return Trace("a", round, 0, [1], [2], text, False, "12", correct, hint=hint, flaw=flaw)  # type: ignore[arg-type]
+
+    problem = Problem("p", "How many legs have 3 dogs?", "12")
+    cold = [trace("cold", " 13", False), trace("cold", " 3 * 4 = 13", False)]
+    rescues = [trace("rescue", " 12", True), trace("rescue", " 3 * 4 = 12", True), trace("rescue", " 12", True, "cut off")]
+    assert counts([Group(problem, [*cold, *rescues])], "a") == {
+        "cold": 2, "cold_right": 0, "cold_bare": 1, "faithful_rescues": 2, "faithful_rescues_bare": 1,
+    }  # fmt: skip
