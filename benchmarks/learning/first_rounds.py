@@ -37,6 +37,8 @@ class FirstRounds:
     """Of these, how many gave one without a flaw."""
     leaking: int
     """Hints in which the answer still stands."""
+    copies: int
+    """Faithful rescues that are, word for word, the trace the hint was taken from."""
 
     @classmethod
     def of(cls, groups: Sequence[Group], peers: Sequence[str]) -> FirstRounds:
@@ -53,6 +55,7 @@ class FirstRounds:
             sum(bool(group.rescues(peer)) for group, peer, _ in shown),
             sum(bool(group.rescues(peer, faithful=True)) for group, peer, _ in shown),
             sum(traces[0].hint is not None and traces[0].hint.leaks for _, _, traces in shown),
+            sum(any(_is_copy(t, group) for t in group.rescues(peer, faithful=True)) for group, peer, _ in shown),
         )
 
     def __str__(self) -> str:
@@ -61,8 +64,16 @@ class FirstRounds:
         return (
             f"{self.problems} problems. Pass@1: {rates}. Team Pass@2: {100 * self.team_pass_at_2:.1f} %.\n"
             f"{self.hints} hints: {self.rescued} rescued ({100 * self.rescued / hints:.0f} %), {self.faithful} of these "
-            f"faithfully ({100 * self.faithful / max(self.rescued, 1):.0f} %); the answer stands in {self.leaking} hints."
+            f"faithfully ({100 * self.faithful / max(self.rescued, 1):.0f} %); the answer stands in {self.leaking} hints.\n"
+            f"{self.copies} of the faithful rescues are the trace that the hint was taken from, word for word."
         )
+
+
+def _is_copy(rescue: Trace, group: Group) -> bool:
+    hint = rescue.hint
+    assert hint is not None
+    written = [t.text.strip() for t in group.of(hint.teacher, "cold") if t.index == hint.teacher_index]
+    return rescue.text.strip() in written
 
 
 def first_rounds(pair: Pair, problems: int, accelerator: str = "cpu", seed: int = 0) -> tuple[FirstRounds, list[Group]]:
@@ -74,7 +85,7 @@ def first_rounds(pair: Pair, problems: int, accelerator: str = "cpu", seed: int 
         accelerator: Of the trainer.
         seed: Of the samples.
     """
-    arm = ARMS["default"]
+    arm = ARMS["default_derived"]
     peers = pair.peers(0)
     module = make_module(pair, arm, peers, seed, pair.lr, eval_samples=arm.rounds.k, eval_rescue=True)
     groups = evaluate(module, pair.data().splits["train"][:problems], accelerator)

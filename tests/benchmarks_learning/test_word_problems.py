@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -77,6 +78,14 @@ def test_the_first_rounds_are_counted() -> None:
     assert found.team_pass_at_2 == 1.0
     assert (found.hints, found.rescued, found.faithful, found.leaking) == (2, 1, 0, 1)
     assert "1 rescued (50 %), 0 of these faithfully (0 %); the answer stands in 1 hints" in str(found)
+
+
+@pytest.mark.parametrize(("text", "copies"), [(" 3 + 4 = 7", 1), ("4 + 3 = 7", 0)])
+def test_a_rescue_that_is_the_teachers_trace_is_a_copy(text: str, copies: int) -> None:
+    teacher = replace(trace("b", "cold", 0, True), text="3 + 4 = 7")
+    rescue = replace(trace("a", "rescue", 0, True, Hint("3 + 4 =", "b", 0, False)), text=text)
+    group = Group(Problem("1", "q", "7"), [trace("a", "cold", 0, False), teacher, rescue])
+    assert FirstRounds.of([group], ["a", "b"]).copies == copies
 
 
 def test_rescues_are_written_down_to_be_read(tmp_path: Path) -> None:
