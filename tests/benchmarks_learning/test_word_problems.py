@@ -84,7 +84,8 @@ def test_the_first_rounds_are_counted() -> None:
 def test_a_rescue_that_is_the_teachers_trace_is_a_copy(text: str, copies: int) -> None:
     teacher = replace(trace("b", "cold", 0, True), text="3 + 4 = 7")
     rescue = replace(trace("a", "rescue", 0, True, Hint("3 + 4 =", "b", 0, False)), text=text)
-    group = Group(Problem("1", "q", "7"), [trace("a", "cold", 0, False), teacher, rescue])
+    cold = [trace(peer, "cold", 1, False) for peer in "ab"]
+    group = Group(Problem("1", "q", "7"), [trace("a", "cold", 0, False), teacher, *cold, rescue])
     assert FirstRounds.of([group], ["a", "b"]).copies == copies
 
 
