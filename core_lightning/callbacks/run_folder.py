@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import platform
@@ -33,8 +32,8 @@ class RunFolderError(ValueError):
     """The run folder cannot be used."""
 
 
-#: Folders this process writes a run into, each with the open directory that is locked for it.
-_CLAIMED: dict[Path, int] = {}
+#: Folders this process writes a run into, each with the open directory that is locked for it, and whether it was made here.
+_CLAIMED: dict[Path, tuple[int, bool]] = {}
 
 
 def claim(folder: str | Path) -> None:
@@ -51,9 +50,8 @@ def claim(folder: str | Path) -> None:
     folder = Path(folder).resolve()
     if folder in _CLAIMED:
         return
-    if not folder.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        atexit.register(_remove_if_empty, folder)  # a command that is refused leaves none behind
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
     place = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,19 +64,24 @@ def claim(folder: str | Path) -> None:
     except OSError:  # a file system without locks
         os.close(place)
         return
-    _CLAIMED[folder] = place
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with suppress(OSError):
-        folder.rmdir()
+    _CLAIMED[folder] = place, made
 
 
 def release(folder: str | Path) -> None:
-    """Let others use the folder."""
-    place = _CLAIMED.pop(Path(folder).resolve(), None)
+    """Let others use the folder; one that was made for a run which wrote nothing is removed."""
+    folder = Path(folder).resolve()
+    place, made = _CLAIMED.pop(folder, (None, False))
     if place is not None:
         os.close(place)
+    if made:
+        with suppress(OSError):  # there is something in it
+            folder.rmdir()
+
+
+def release_all() -> None:
+    """Let others use all folders of this process."""
+    for folder in list(_CLAIMED):
+        release(folder)
 
 
 def check_run_folder(folder: str | Path, ckpt_path: str | Path | None = None) -> None:

@@ -43,6 +43,7 @@ from core_lightning.callbacks import (
     claim,
 )
 from core_lightning.callbacks.evaluation_folder import STAGES
+from core_lightning.callbacks.run_folder import release_all
 from core_lightning.callbacks.team_pass_at_k import check_k
 from core_lightning.cli.command_checks import check_unfinished, checkpoint_path, load_yaml_once
 from core_lightning.cli.compare import compare
@@ -378,3 +379,5 @@ def main(args: ArgsType = None) -> None:
         line, code = end
         print(f"error: {visible(line)}", file=sys.stderr)
         raise SystemExit(code) from None
+    finally:
+        release_all()

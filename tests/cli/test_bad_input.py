@@ -176,7 +176,8 @@ def test_a_peer_may_have_its_model_from_a_switch(tmp_path: Path) -> None:
 def test_run_in_short(refused: Refused) -> None:
     for command in (["validate", "--run"], ["export", "--run", "--merge"]):
         assert refused(*command) == f"--run names no run; give the folder of one, as {command[0]} --run runs/first"
-    assert spelled_out(["preview", "--run", "runs/x"]) == ["preview", "--config=runs/x/config.yaml"]  # it reads no checkpoint
+    preview = ["preview", "--config=runs/x/config.yaml", "--trainer.default_root_dir=runs/x"]
+    assert spelled_out(["preview", "--run", "runs/x"]) == preview  # it reads no checkpoint
 
 
 def test_one_peer_is_too_few(config: Config, refused: Refused, llama_folder: Path) -> None:
