@@ -52,7 +52,7 @@ $(VLLM_VENV)/.installed: pyproject.toml
 	$(VLLM_VENV)/bin/python -W ignore -m core_lightning.peers.sources embedded/smollm2-135m-instruct
 	touch $@
 
-# Which small faults no test notices, in an environment of its own: make mutants ROOM=rewards. Then: $(MUTANTS) results, and show NAME.
+# Which small faults no test notices: make mutants ROOM=rewards; then .venv/bin/python -m mutmut show NAME.
 ROOM ?= *
 MUTANTS = OMP_NUM_THREADS=1 $(PY) -m mutmut
 mutants: env
