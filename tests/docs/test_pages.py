@@ -132,3 +132,13 @@ def test_what_was_decided_is_the_default() -> None:
     assert len(said) >= 7
     for group, name, value in said:
         assert str(getattr(groups[group], name)) == value, (group, name)
+
+
+def test_the_quickstart_that_the_readme_shows_was_run() -> None:
+    """Every figure of its tables stands in the output that was kept."""
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("## What you will see")[1].split("```")[1]
+    kept = (ROOT / "benchmarks/results/quickstart_native_bfloat16.txt").read_text(encoding="utf-8").splitlines()
+    rows = [re.findall(r"[-+]?\d+(?:\.\d+)?", line) for line in shown.splitlines() if "[" in line]
+    assert len(rows) == 8
+    for row in rows:
+        assert any(re.findall(r"[-+]?\d+(?:\.\d+)?", line) == row for line in kept), row
