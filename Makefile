@@ -58,7 +58,7 @@ MUTANTS = OMP_NUM_THREADS=1 $(PY) -m mutmut
 mutants: env
 	$(PIP) install "mutmut>=3.8,<4"
 	$(MUTANTS) run "core_lightning.$(ROOM).*"
-	$(MUTANTS) results
+	$(MUTANTS) results | grep survived || true
 
 lint: env
 	$(PY) -m ruff check .

@@ -122,6 +122,9 @@ def test_no_difference_is_not_certainty() -> None:
     changes = torch.tensor([0.5, -0.25, 0.0, 0.25, 0.75, 0.0, 0.5, 0.25] * 20)
     bounds = difference_interval(changes)
     assert bounds == pytest.approx(bootstrap_interval(changes), abs=0.02)
+    # Of 50 % the bounds lie at 0.674 deviations from the middle, of 95 % at 1.96.
+    half = difference_interval(changes, level=0.5)
+    assert (half[1] - half[0]) / (bounds[1] - bounds[0]) == pytest.approx(0.674 / 1.96, abs=0.02)
 
 
 @pytest.mark.parametrize("score", [1.5, -0.1, math.nan])
