@@ -14,7 +14,7 @@ from benchmarks.learning.statistics import Estimate, Results
 from benchmarks.learning.sweep import read
 
 BASELINE = "solo"
-#: The default of today, and the one before it: with the first that was run every other arm is compared, too.
+#: The default of today, and the one before it, with which every other arm is compared, too.
 TODAY = ("default_derived", "default")
 #: The default of the first release, and the arm that is the same in all but whose trace is imitated.
 DEFAULT, CONTROL = "peer_trace_logdet_right", "own_trace_logdet_right"
@@ -83,11 +83,11 @@ def _ruined(results: Results, arm: str) -> str:
 
 
 def _against_today(results: Results, trained: Sequence[str]) -> list[str]:
-    today = next((arm for arm in TODAY if arm in results.runs), None)
-    if today is None:
-        return []
-    others = [arm for arm in trained if arm != today]
-    return [f"## Paired differences to {today}", _table(_difference_rows(results, others, today))]
+    parts = []
+    for today in (arm for arm in TODAY if arm in results.runs):
+        others = [arm for arm in trained if arm != today]
+        parts += [f"## Paired differences to {today}", _table(_difference_rows(results, others, today))]
+    return parts
 
 
 def _against_control(results: Results) -> list[str]:

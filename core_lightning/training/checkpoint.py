@@ -85,10 +85,9 @@ def restore_run(module: Any, state: Mapping[str, Any]) -> None:
     """
     module.batches_done = state["batches_done"]
     module.nonfinite.steps = state["nonfinite_steps"]
-    if module.trainer.is_global_zero:  # what is logged is the sum over all processes
-        answers = state.get("answers", {})
-        module.verifier.timeouts += answers.get("timeouts", 0)
-        module.verifier.replaced += answers.get("workers_lost", 0)
+    # What is logged is the sum over all processes, so the first one takes it over.
+    answers = state.get("answers", {}) if module.trainer.is_global_zero else {}
+    module.verifier.timeouts, module.verifier.replaced = answers.get("timeouts", 0), answers.get("workers_lost", 0)
     module.rescue_rates |= {name: RunningRate(**rate) for name, rate in state["rescue_rates"].items()}
     saved = json.loads(state["settings"])
     if not module.day_set:  # prompts go on saying the day the run began
